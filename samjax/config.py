@@ -1,0 +1,103 @@
+"""Sizes of each part of SAM: frozen, hashable, free of JAX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ImageEncoderConfig:
+    """The ViT image encoder (paper, section 3 and appendix A; official ImageEncoderViT).
+
+    ``image_size`` is the side of the square input in pixels; ``window_size`` the side of an
+    attention window in patches; ``global_blocks`` the blocks that attend to the whole image.
+    """
+
+    image_size: int = 1024
+    patch_size: int = 16
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_dim: int = 3072
+    out_dim: int = 256
+    window_size: int = 14
+    global_blocks: tuple[int, ...] = (2, 5, 8, 11)
+
+    @property
+    def grid(self) -> int:
+        """Side of the image embedding: patches along one side of the input."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True)
+class PromptEncoderConfig:
+    """Points, boxes and masks (official PromptEncoder)."""
+
+    embed_dim: int = 256
+    mask_channels: int = 16
+
+
+@dataclass(frozen=True)
+class MaskDecoderConfig:
+    """The two-way transformer with the mask and quality heads (official MaskDecoder).
+
+    ``num_masks`` counts the masks of ``multimask_output=True``; there is one mask token more,
+    for the single mask.
+    """
+
+    embed_dim: int = 256
+    depth: int = 2
+    num_heads: int = 8
+    mlp_dim: int = 2048
+    attention_dim: int = 128
+    num_masks: int = 3
+    iou_head_depth: int = 3
+    iou_head_dim: int = 256
+    layer_norm_eps: float = 1e-5
+
+
+@dataclass(frozen=True)
+class SamConfig:
+    """One Segment Anything model."""
+
+    image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    prompt_encoder: PromptEncoderConfig = field(default_factory=PromptEncoderConfig)
+    mask_decoder: MaskDecoderConfig = field(default_factory=MaskDecoderConfig)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square network input in pixels."""
+        return self.image_encoder.image_size
+
+    @property
+    def grid(self) -> int:
+        """Side of the image embedding."""
+        return self.image_encoder.grid
+
+    @property
+    def low_res_size(self) -> int:
+        """Side of the low-res masks: four times the image embedding."""
+        return 4 * self.grid
+
+    @classmethod
+    def vit_b(cls) -> SamConfig:
+        """The official ViT-B: 93.7 M parameters."""
+        return cls()
+
+    @classmethod
+    def vit_l(cls) -> SamConfig:
+        """The official ViT-L: 312.3 M parameters."""
+        return cls(
+            ImageEncoderConfig(
+                width=1024, depth=24, num_heads=16, mlp_dim=4096, global_blocks=(5, 11, 17, 23)
+            )
+        )
+
+    @classmethod
+    def vit_h(cls) -> SamConfig:
+        """The official ViT-H: 641.1 M parameters."""
+        return cls(
+            ImageEncoderConfig(
+                width=1280, depth=32, num_heads=16, mlp_dim=5120, global_blocks=(7, 15, 23, 31)
+            )
+        )

@@ -1,0 +1,153 @@
+"""Self-attention of the image encoder, with decomposed relative positions.
+
+The score of query pixel (y, x) and key pixel (y', x') is
+``scale * q.k + q.Rh[y - y'] + q.Rw[x - x']`` (official add_decomposed_rel_pos). The two terms
+are never added to a materialised table: that would cost 0.4 GB a block.
+
+Two exact implementations of the same sum, chosen by shape:
+- ``attend_added`` adds the terms to a block of scores by broadcasting, for the global blocks;
+- ``attend_folded`` appends them to the queries and one-hot coordinates to the keys, so that one
+  product makes the whole score, for the many small windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from samjax.model.layers import map_blocks
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """How much of the network runs at a time: speed and memory, never the result.
+
+    None means everything at once. ``heads``, ``queries`` and ``tokens`` concern the image
+    encoder, ``images`` its batches, ``prompts`` the mask decoder.
+    """
+
+    images: int | None = None
+    heads: int | None = None
+    queries: int | None = None
+    tokens: int | None = None
+    prompts: int | None = None
+
+
+# Sizes that keep a block in a core's cache.
+CPU_CHUNKS = Chunks(images=1, heads=1, queries=256, tokens=512, prompts=1)
+# An accelerator wants large products; scores of a global block are bounded to about 100 MB.
+ACCELERATOR_CHUNKS = Chunks(queries=512, prompts=64)
+
+
+def relative_table(rel_pos: Float[Array, "2n-1 c"], n: int) -> Float[Array, "n n c"]:
+    """Relative positions by (query, key) coordinate: ``table[q, k] = rel_pos[q - k + n - 1]``."""
+    index = jnp.arange(n)[:, None] - jnp.arange(n)[None, :] + n - 1
+    return rel_pos[index]
+
+
+def _product(spec: str, a: Array, b: Array) -> Array:
+    return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
+
+
+def _softmax_product(scores: Float[Array, "*b q k"], v: Float[Array, "*b k c"]) -> Array:
+    """``softmax(scores) @ v``, divided after the product: fewer divisions, same numbers.
+
+    The weights are rounded to the dtype of ``v`` before they are summed, so that numerator and
+    denominator see the same rounding.
+    """
+    weights = jnp.exp(scores - scores.max(-1, keepdims=True)).astype(v.dtype)
+    total = weights.astype(jnp.float32).sum(-1, keepdims=True)
+    return (_product("...qk,...kc->...qc", weights, v) / total).astype(v.dtype)
+
+
+def attend_added(
+    q: Float[Array, "w t c"],
+    k: Float[Array, "w t c"],
+    v: Float[Array, "w t c"],
+    table_h: Float[Array, "n n c"],
+    table_w: Float[Array, "n n c"],
+    query_limit: int | None,
+) -> Float[Array, "w t c"]:
+    """One head over ``w`` windows of ``t = n * n`` tokens, in blocks of queries."""
+    n, c = table_h.shape[1:]
+    w = q.shape[0]
+    scale = jnp.asarray(c**-0.5, jnp.float32)
+
+    def window(qkv: tuple[Array, Array, Array]) -> Array:
+        q, k, v = qkv
+        grid = q.reshape(n, n, c)
+        terms_h = _product("yxc,ykc->yxk", grid, table_h).reshape(n * n, n)
+        terms_w = _product("yxc,xkc->yxk", grid, table_w).reshape(n * n, n)
+        scaled = (q.astype(jnp.float32) * scale).astype(q.dtype)
+
+        def block(args: tuple[Array, Array, Array]) -> Array:
+            q, terms_h, terms_w = args
+            scores = lax.dot_general(
+                q, k, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
+            )
+            scores = scores.reshape(-1, n, n) + terms_h[:, :, None] + terms_w[:, None, :]
+            return _softmax_product(scores.reshape(-1, n * n), v)
+
+        return map_blocks(block, (scaled, terms_h, terms_w), query_limit)
+
+    if w == 1:
+        return window((q[0], k[0], v[0]))[None]
+    return lax.map(window, (q, k, v))
+
+
+def attend_folded(
+    q: Float[Array, "w t c"],
+    k: Float[Array, "w t c"],
+    v: Float[Array, "w t c"],
+    table_h: Float[Array, "n n c"],
+    table_w: Float[Array, "n n c"],
+) -> Float[Array, "w t c"]:
+    """One head over ``w`` windows of ``t = n * n`` tokens, all windows at once."""
+    n, c = table_h.shape[1:]
+    w, t, _ = q.shape
+    scale = jnp.asarray(c**-0.5, jnp.float32)
+    grid = q.reshape(w, n, n, c)
+    terms_h = _product("wyxc,ykc->wyxk", grid, table_h).reshape(w, t, n).astype(q.dtype)
+    terms_w = _product("wyxc,xkc->wyxk", grid, table_w).reshape(w, t, n).astype(q.dtype)
+    scaled = (q.astype(jnp.float32) * scale).astype(q.dtype)
+    # Row k of the one-hot table selects key k's own row and column among the 2n terms.
+    key = jnp.arange(t)
+    one_hot = jnp.concatenate(
+        [key[:, None] // n == jnp.arange(n), key[:, None] % n == jnp.arange(n)], -1
+    ).astype(q.dtype)
+    q = jnp.concatenate([scaled, terms_h, terms_w], -1)
+    k = jnp.concatenate([k, jnp.broadcast_to(one_hot, (w, t, 2 * n))], -1)
+    return _softmax_product(_product("wqc,wkc->wqk", q, k), v)
+
+
+def partition(
+    qkv: Float[Array, "g g d"], fill: Float[Array, " d"], window: int, heads: int
+) -> tuple[Array, Array, Array]:
+    """Projected tokens to windows: three arrays (heads, windows, window * window, c).
+
+    The official code pads the normalised tokens with zeros *before* the projection, so a padded
+    token's query, key and value are the projection's bias (``fill``), and padded keys take part
+    in the softmax. Padding after the projection is the same and saves their products.
+    """
+    g, d = qkv.shape[0], qkv.shape[-1]
+    pad = -g % window
+    if pad:
+        right = jnp.broadcast_to(fill, (g, pad, d))
+        below = jnp.broadcast_to(fill, (pad, g + pad, d))
+        qkv = jnp.concatenate([jnp.concatenate([qkv, right], 1), below], 0)
+    m = (g + pad) // window
+    qkv = qkv.reshape(m, window, m, window, 3, heads, d // 3 // heads)
+    # windows' y, y, windows' x, x, qkv, head, c -> qkv, head, windows' y, windows' x, y, x, c
+    qkv = qkv.transpose(4, 5, 0, 2, 1, 3, 6).reshape(3, heads, m * m, window * window, -1)
+    return qkv[0], qkv[1], qkv[2]
+
+
+def unpartition(out: Float[Array, "h w t c"], g: int, window: int) -> Float[Array, "g*g h*c"]:
+    """Back from windows to the image's tokens in rows, padding cropped."""
+    heads, _, _, c = out.shape
+    m = -(-g // window)
+    out = out.reshape(heads, m, m, window, window, c).transpose(1, 3, 2, 4, 0, 5)
+    return out.reshape(m * window, m * window, heads * c)[:g, :g].reshape(g * g, heads * c)

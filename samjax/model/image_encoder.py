@@ -1,0 +1,133 @@
+"""The ViT image encoder (SAM paper, appendix A; ViTDet; official image_encoder.py)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+from samjax.config import ImageEncoderConfig
+from samjax.model.attention import (
+    Chunks,
+    attend_added,
+    attend_folded,
+    partition,
+    relative_table,
+    unpartition,
+)
+from samjax.model.layers import MLP, LayerNorm, Linear, dot, gelu, map_blocks
+
+_EPS = 1e-6
+
+
+class Attention(nnx.Module):
+    """Multi-head attention within windows of ``window`` patches (the grid: global)."""
+
+    def __init__(self, config: ImageEncoderConfig, window: int, *, rngs: nnx.Rngs):
+        width = config.width
+        head_dim = width // config.num_heads
+        self.num_heads, self.window, self.grid = config.num_heads, window, config.grid
+        self.qkv = Linear(width, 3 * width, rngs=rngs)
+        self.proj = Linear(width, width, rngs=rngs)
+        self.rel_pos_h = nnx.Param(jnp.zeros((2 * window - 1, head_dim)))
+        self.rel_pos_w = nnx.Param(jnp.zeros((2 * window - 1, head_dim)))
+
+    def heads(self, x: Float[Array, "t d"], chunks: Chunks) -> Float[Array, "t d"]:
+        """Everything but the output projection: normalised tokens in, heads' outputs out."""
+        g, n = self.grid, self.window
+        dtype = self.qkv.kernel[...].dtype
+        qkv = self.qkv(x).astype(dtype).reshape(g, g, -1)
+        q, k, v = partition(qkv, self.qkv.bias[...].astype(dtype), n, self.num_heads)
+        table_h = relative_table(self.rel_pos_h[...], n).astype(dtype)
+        table_w = relative_table(self.rel_pos_w[...], n).astype(dtype)
+
+        def head(qkv: tuple[Array, Array, Array]) -> Array:
+            if q.shape[1] == 1:
+                return attend_added(*qkv, table_h, table_w, chunks.queries)
+            return attend_folded(*qkv, table_h, table_w)
+
+        if chunks.heads is None:
+            out = jax.vmap(head)((q, k, v))
+        else:
+            out = lax.map(head, (q, k, v))
+        return unpartition(out, g, n)
+
+
+class Block(nnx.Module):
+    """A transformer block; attention is windowed or global by its window's size."""
+
+    def __init__(self, config: ImageEncoderConfig, window: int, *, rngs: nnx.Rngs):
+        self.norm1 = LayerNorm(config.width, eps=_EPS)
+        self.attn = Attention(config, window, rngs=rngs)
+        self.norm2 = LayerNorm(config.width, eps=_EPS)
+        self.mlp = MLP(config.width, config.mlp_dim, gelu, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "t d"], chunks: Chunks) -> Float[Array, "t d"]:
+        y = self.attn.heads(self.norm1(x), chunks)
+
+        def rest(xy: tuple[Array, Array]) -> Array:
+            x, y = xy
+            x = x + self.attn.proj(y)
+            return x + self.mlp(self.norm2(x))
+
+        return map_blocks(rest, (x, y), chunks.tokens)
+
+
+class PatchEmbed(nnx.Module):
+    """Non-overlapping patches to tokens: a convolution whose stride is its kernel's size."""
+
+    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs):
+        # (row, column, colour) flattened, times width
+        self.patch = config.patch_size
+        self.proj = Linear(3 * config.patch_size**2, config.width, rngs=rngs)
+
+    def __call__(self, image: Float[Array, "s s 3"]) -> Float[Array, "t d"]:
+        g, p = image.shape[0] // self.patch, self.patch
+        x = image.reshape(g, p, g, p, 3).transpose(0, 2, 1, 3, 4)  # y x dy dx colour
+        return self.proj(x.reshape(g * g, p * p * 3))
+
+
+class Neck(nnx.Module):
+    """Width of the ViT to width of the image embedding: 1x1 and 3x3 convolution."""
+
+    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs):
+        out = config.out_dim
+        self.conv1 = Linear(config.width, out, use_bias=False, rngs=rngs)
+        self.norm1 = LayerNorm(out, eps=_EPS)
+        # (row, column, in) flattened, times out
+        self.conv2 = Linear(9 * out, out, use_bias=False, rngs=rngs)
+        self.norm2 = LayerNorm(out, eps=_EPS)
+
+    def __call__(self, x: Float[Array, "t d"], g: int) -> Float[Array, "g g c"]:
+        x = self.norm1(self.conv1(x)).reshape(g, g, -1)
+        kernel = self.conv2.kernel[...]
+        x = jnp.pad(x, ((1, 1), (1, 1), (0, 0))).astype(kernel.dtype)
+        shifted = [x[dy : dy + g, dx : dx + g] for dy in range(3) for dx in range(3)]
+        return self.norm2(dot(jnp.concatenate(shifted, -1), kernel))
+
+
+class ImageEncoder(nnx.Module):
+    """An image to its embedding."""
+
+    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs):
+        g = config.grid
+        self.config = config
+        self.patch_embed = PatchEmbed(config, rngs=rngs)
+        self.pos_embed = nnx.Param(jnp.zeros((g, g, config.width)))
+        self.blocks = nnx.List(
+            Block(config, g if i in config.global_blocks else config.window_size, rngs=rngs)
+            for i in range(config.depth)
+        )
+        self.neck = Neck(config, rngs=rngs)
+
+    def __call__(
+        self, image: Float[Array, "s s 3"], chunks: Chunks = Chunks()
+    ) -> Float[Array, "g g c"]:
+        """Encode one normalised, padded image (float32, s = config.image_size)."""
+        g = self.config.grid
+        x = self.patch_embed(image) + self.pos_embed[...].reshape(g * g, -1)
+        for block in self.blocks:
+            x = block(x, chunks)
+        return self.neck(x, g)

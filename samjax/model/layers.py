@@ -1,0 +1,140 @@
+"""Building blocks shared by the encoders and the decoder.
+
+Precision: a product takes its operands in the dtype of its kernel (float32, bfloat16, float16)
+and accumulates in float32; everything else (norms, softmax, residuals, coordinates) is float32.
+Casting the kernels is therefore all it takes to change the dtype of a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+_Tree = TypeVar("_Tree")
+
+
+def dot(x: Float[Array, "*b i"], kernel: Float[Array, "i o"]) -> Float[Array, "*b o"]:
+    """``x @ kernel`` with operands in the kernel's dtype and a float32 result.
+
+    Asking for float32 output is what makes XLA:CPU choose its fused bfloat16 products.
+    """
+    contract = (((x.ndim - 1,), (0,)), ((), ()))
+    return lax.dot_general(
+        x.astype(kernel.dtype), kernel, contract, preferred_element_type=jnp.float32
+    )
+
+
+def gelu(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """The exact GELU (erf), as in torch.nn.GELU; JAX's default is the tanh approximation."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def block_size(length: int, limit: int | None) -> int:
+    """The largest divisor of ``length`` that is not above ``limit`` (None: no limit)."""
+    if limit is None or limit >= length:
+        return length
+    return next(size for size in range(limit, 0, -1) if length % size == 0)
+
+
+def map_blocks(function: Callable[[_Tree], Array], xs: _Tree, limit: int | None) -> Array:
+    """Apply ``function`` to blocks of the leading axis, one after the other.
+
+    A block that stays in the cache is faster on a CPU, and bounds memory everywhere.
+    ``limit`` is the largest block; None applies the function once, to everything.
+    """
+    length = jax.tree.leaves(xs)[0].shape[0]
+    size = block_size(length, limit)
+    if size == length:
+        return function(xs)
+    blocked = jax.tree.map(lambda x: x.reshape(length // size, size, *x.shape[1:]), xs)
+    out = lax.map(function, blocked)
+    return jax.tree.map(lambda x: x.reshape(length, *x.shape[2:]), out)
+
+
+class Linear(nnx.Module):
+    """A dense layer; ``kernel`` has shape (inputs, outputs)."""
+
+    def __init__(self, inputs: int, outputs: int, *, use_bias: bool = True, rngs: nnx.Rngs):
+        init = nnx.initializers.truncated_normal(0.02)
+        self.kernel = nnx.Param(init(rngs.params(), (inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros(outputs)) if use_bias else None
+
+    def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
+        y = dot(x, self.kernel[...])
+        return y if self.bias is None else y + self.bias[...]
+
+
+class LayerNorm(nnx.Module):
+    """Normalisation over the last axis.
+
+    In NHWC this is the official LayerNorm2d as well. The epsilon differs between the parts of
+    SAM: 1e-6 in the image encoder and wherever the official code uses LayerNorm2d, 1e-5
+    (torch's default) in the two-way transformer.
+    """
+
+    def __init__(self, width: int, *, eps: float):
+        self.scale = nnx.Param(jnp.ones(width))
+        self.bias = nnx.Param(jnp.zeros(width))
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+        mean = x.mean(-1, keepdims=True)
+        variance = jnp.square(x - mean).mean(-1, keepdims=True)
+        return (x - mean) * lax.rsqrt(variance + self.eps) * self.scale[...] + self.bias[...]
+
+
+class MLP(nnx.Module):
+    """Two dense layers with an activation between (official MLPBlock)."""
+
+    def __init__(
+        self, width: int, hidden: int, activation: Callable[[Array], Array], *, rngs: nnx.Rngs
+    ):
+        self.lin1 = Linear(width, hidden, rngs=rngs)
+        self.lin2 = Linear(hidden, width, rngs=rngs)
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+        return self.lin2(self.activation(self.lin1(x)))
+
+
+class Conv2x2(nnx.Module):
+    """A 2x2 convolution of stride 2: each 2x2 square of pixels times one matrix."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+        # (row, column, in, out) flattened to (4 * in, out)
+        self.kernel = nnx.Param(
+            nnx.initializers.truncated_normal(0.02)(rngs.params(), (4 * inputs, outputs))
+        )
+        self.bias = nnx.Param(jnp.zeros(outputs))
+
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h/2 w/2 o"]:
+        b, h, w, c = x.shape
+        x = x.reshape(b, h // 2, 2, w // 2, 2, c)  # b y dy x dx c
+        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // 2, w // 2, 4 * c)
+        return dot(x, self.kernel[...]) + self.bias[...]
+
+
+class ConvTranspose2x2(nnx.Module):
+    """A 2x2 transposed convolution of stride 2, its output left in squares.
+
+    With stride equal to kernel size no output pixel is written twice: the layer is one matrix
+    product per pixel, whose outputs are that pixel's 2x2 square. The square stays an axis of
+    its own; the caller sorts pixels into rows once, at the very end, on a thin array.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+        # (in, row, column, out) flattened to (in, 4 * out)
+        self.kernel = nnx.Param(
+            nnx.initializers.truncated_normal(0.02)(rngs.params(), (inputs, 4 * outputs))
+        )
+        self.bias = nnx.Param(jnp.zeros(outputs))
+
+    def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b 4 o"]:
+        y = dot(x, self.kernel[...])
+        return y.reshape(*y.shape[:-1], 4, self.bias[...].shape[0]) + self.bias[...]

@@ -1,0 +1,236 @@
+"""The two-way transformer with mask and quality heads (official mask_decoder.py, transformer.py).
+
+Shapes: ``p`` prompts, ``t`` tokens (quality, masks, prompt), ``n`` pixels of the image embedding.
+Image-side arrays have a leading axis ``q`` that is 1 as long as all prompts share the image: the
+first layer's image projections are then computed once for any number of prompts.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from samjax.config import MaskDecoderConfig
+from samjax.model.attention import Chunks
+from samjax.model.layers import MLP, ConvTranspose2x2, LayerNorm, Linear, gelu, map_blocks
+
+
+class Attention(nnx.Module):
+    """Attention between tokens and pixels; ``inner`` is the width of the projections."""
+
+    def __init__(self, width: int, inner: int, num_heads: int, *, rngs: nnx.Rngs):
+        self.num_heads = num_heads
+        self.q_proj = Linear(width, inner, rngs=rngs)
+        self.k_proj = Linear(width, inner, rngs=rngs)
+        self.v_proj = Linear(width, inner, rngs=rngs)
+        self.out_proj = Linear(inner, width, rngs=rngs)
+
+    def __call__(
+        self,
+        q: Float[Array, "*p s e"],
+        k: Float[Array, "*p t e"],
+        v: Float[Array, "*p t e"],
+        valid: Bool[Array, "p t"] | None = None,
+    ) -> Float[Array, "*p s c"]:
+        """Attend with projected queries, keys and values; ``valid`` marks the keys that count."""
+        dtype = self.q_proj.kernel[...].dtype
+
+        def split(x: Array) -> Array:  # p s (h c) -> p h s c
+            return x.astype(dtype).reshape(*x.shape[:2], self.num_heads, -1).swapaxes(1, 2)
+
+        q, k, v = split(q), split(k), split(v)
+        scores = jnp.matmul(q, k.swapaxes(-1, -2), preferred_element_type=jnp.float32)
+        scores = scores / q.shape[-1] ** 0.5
+        if valid is not None:
+            scores = jnp.where(valid[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
+        weights = jax.nn.softmax(scores, -1).astype(dtype)
+        out = jnp.matmul(weights, v, preferred_element_type=jnp.float32).swapaxes(1, 2)
+        return self.out_proj(out.reshape(*out.shape[:2], -1))
+
+
+class TwoWayBlock(nnx.Module):
+    """Tokens attend to themselves and to the image; the image attends to the tokens."""
+
+    def __init__(self, config: MaskDecoderConfig, *, first: bool, rngs: nnx.Rngs):
+        width, inner, heads = config.embed_dim, config.attention_dim, config.num_heads
+        eps = config.layer_norm_eps
+        self.first = first
+        self.self_attn = Attention(width, width, heads, rngs=rngs)
+        self.norm1 = LayerNorm(width, eps=eps)
+        self.cross_attn_token_to_image = Attention(width, inner, heads, rngs=rngs)
+        self.norm2 = LayerNorm(width, eps=eps)
+        self.mlp = MLP(width, config.mlp_dim, jax.nn.relu, rngs=rngs)
+        self.norm3 = LayerNorm(width, eps=eps)
+        self.norm4 = LayerNorm(width, eps=eps)
+        self.cross_attn_image_to_token = Attention(width, inner, heads, rngs=rngs)
+
+    def project_image(
+        self, image: Float[Array, "q n c"], image_pe: Float[Array, "n c"]
+    ) -> tuple[Array, Array, Array]:
+        """The image's part in both cross attentions: keys and values, then queries."""
+        positioned = image + image_pe
+        return (
+            self.cross_attn_token_to_image.k_proj(positioned),
+            self.cross_attn_token_to_image.v_proj(image),
+            self.cross_attn_image_to_token.q_proj(positioned),
+        )
+
+    def __call__(
+        self,
+        tokens: Float[Array, "p t c"],
+        token_pe: Float[Array, "p t c"],
+        image: Float[Array, "q n c"],
+        projected: tuple[Array, Array, Array],
+        valid: Bool[Array, "p t"],
+    ) -> tuple[Float[Array, "p t c"], Float[Array, "p n c"]]:
+        keys, values, queries = projected
+        attn = self.self_attn
+        if self.first:  # the tokens are their own positions here: nothing to add, no residual
+            tokens = attn(attn.q_proj(tokens), attn.k_proj(tokens), attn.v_proj(tokens), valid)
+        else:
+            x = tokens + token_pe
+            tokens = tokens + attn(attn.q_proj(x), attn.k_proj(x), attn.v_proj(tokens), valid)
+        tokens = self.norm1(tokens)
+
+        attn = self.cross_attn_token_to_image
+        tokens = self.norm2(tokens + attn(attn.q_proj(tokens + token_pe), keys, values))
+        tokens = self.norm3(tokens + self.mlp(tokens))
+
+        attn = self.cross_attn_image_to_token
+        x = tokens + token_pe
+        image = image + attn(queries, attn.k_proj(x), attn.v_proj(tokens), valid)
+        return tokens, self.norm4(image)
+
+
+class TwoWayTransformer(nnx.Module):
+    """Alternating attention between prompt tokens and image."""
+
+    def __init__(self, config: MaskDecoderConfig, *, rngs: nnx.Rngs):
+        width, inner = config.embed_dim, config.attention_dim
+        self.layers = nnx.List(
+            TwoWayBlock(config, first=i == 0, rngs=rngs) for i in range(config.depth)
+        )
+        self.final_attn_token_to_image = Attention(width, inner, config.num_heads, rngs=rngs)
+        self.norm_final_attn = LayerNorm(width, eps=config.layer_norm_eps)
+
+    def __call__(
+        self,
+        tokens: Float[Array, "p t c"],
+        image: Float[Array, "q n c"],
+        image_pe: Float[Array, "n c"],
+        first_projected: tuple[Array, Array, Array],
+        valid: Bool[Array, "p t"],
+    ) -> tuple[Float[Array, "p t c"], Float[Array, "p n c"]]:
+        token_pe = tokens
+        for i, layer in enumerate(self.layers):
+            projected = first_projected if i == 0 else layer.project_image(image, image_pe)
+            tokens, image = layer(tokens, token_pe, image, projected, valid)
+        attn = self.final_attn_token_to_image
+        keys, values = attn.k_proj(image + image_pe), attn.v_proj(image)
+        tokens = tokens + attn(attn.q_proj(tokens + token_pe), keys, values)
+        return self.norm_final_attn(tokens), image
+
+
+class Head(nnx.Module):
+    """Dense layers with ReLU between them (official MLP)."""
+
+    def __init__(self, widths: tuple[int, ...], *, rngs: nnx.Rngs):
+        self.layers = nnx.List(
+            Linear(i, o, rngs=rngs) for i, o in zip(widths[:-1], widths[1:], strict=True)
+        )
+
+    def __call__(self, x: Float[Array, "p i"]) -> Float[Array, "p o"]:
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = jax.nn.relu(layer(x))
+        return last(x)
+
+
+class Upscaling(nnx.Module):
+    """Image embedding to four times its size, each pixel's 4x4 square kept together."""
+
+    def __init__(self, width: int, *, rngs: nnx.Rngs):
+        self.conv1 = ConvTranspose2x2(width, width // 4, rngs=rngs)
+        self.norm1 = LayerNorm(width // 4, eps=1e-6)
+        self.conv2 = ConvTranspose2x2(width // 4, width // 8, rngs=rngs)
+
+    def __call__(self, image: Float[Array, "p n c"]) -> Float[Array, "p n 4 4 c/8"]:
+        return gelu(self.conv2(gelu(self.norm1(self.conv1(image)))))
+
+
+class MaskDecoder(nnx.Module):
+    """Image embedding and prompt embeddings to masks and their predicted quality."""
+
+    def __init__(self, config: MaskDecoderConfig, *, rngs: nnx.Rngs):
+        width, init = config.embed_dim, nnx.initializers.normal(1.0)
+        tokens = config.num_masks + 1
+        self.transformer = TwoWayTransformer(config, rngs=rngs)
+        self.iou_token = nnx.Param(init(rngs.params(), (1, width)))
+        self.mask_tokens = nnx.Param(init(rngs.params(), (tokens, width)))
+        self.output_upscaling = Upscaling(width, rngs=rngs)
+        self.output_hypernetworks_mlps = nnx.List(
+            Head((width, width, width, width // 8), rngs=rngs) for _ in range(tokens)
+        )
+        hidden = (config.iou_head_dim,) * (config.iou_head_depth - 1)
+        self.iou_prediction_head = Head((width, *hidden, tokens), rngs=rngs)
+
+    def __call__(
+        self,
+        image: Float[Array, "g g c"],
+        image_pe: Float[Array, "n c"],
+        sparse: Float[Array, "p k c"],
+        present: Bool[Array, "p k"],
+        dense: Float[Array, "q n c"],
+        *,
+        multimask: bool,
+        chunks: Chunks = Chunks(),
+    ) -> tuple[Float[Array, "p m 4g 4g"], Float[Array, "p m"]]:
+        """Low-res mask logits and predicted IoUs.
+
+        ``multimask`` chooses the tokens 1 and up, else token 0 alone (official mask_slice).
+        ``present`` marks the tokens of ``sparse`` that are not filling.
+        """
+        g, _, c = image.shape
+        image = image.reshape(1, g * g, c) + dense
+        first = self.transformer.layers[0]
+        output_tokens = jnp.concatenate([self.iou_token[...], self.mask_tokens[...]])
+        select = slice(1, None) if multimask else slice(0, 1)
+        per_prompt = image.shape[0] > 1
+
+        def decode(args: tuple[Array, ...]) -> tuple[Array, Array]:
+            sparse, present, *own = args
+            p = sparse.shape[0]
+            tokens = jnp.concatenate(
+                [jnp.broadcast_to(output_tokens, (p, *output_tokens.shape)), sparse], 1
+            )
+            valid = jnp.concatenate([jnp.ones((p, len(output_tokens)), bool), present], 1)
+            pixels = own[0] if own else image
+            projected = first.project_image(pixels, image_pe) if own else shared
+            tokens, pixels = self.transformer(tokens, pixels, image_pe, projected, valid)
+            return self._masks(tokens, pixels, select, g), self._quality(tokens)[:, select]
+
+        if per_prompt:
+            return map_blocks(decode, (sparse, present, image), chunks.prompts)
+        shared = first.project_image(image, image_pe)
+        return map_blocks(decode, (sparse, present), chunks.prompts)
+
+    def _masks(self, tokens: Array, pixels: Array, select: slice, g: int) -> Array:
+        """Dot products of each mask's hypernetwork output with the upscaled pixels."""
+        heads = list(self.output_hypernetworks_mlps)
+        weights = [head(tokens[:, 1 + i]) for i, head in enumerate(heads)][select]
+        upscaled = self.output_upscaling(pixels)  # p n 4 4 c
+        p, n, _, _, c = upscaled.shape
+        masks = jnp.einsum(
+            "pmc,pnc->pmn",
+            jnp.stack(weights, 1),
+            upscaled.reshape(p, n * 16, c),
+            preferred_element_type=jnp.float32,
+        )
+        # n (dy1 dx1) (dy2 dx2) -> rows and columns of the low-res mask
+        masks = masks.reshape(p, -1, g, g, 2, 2, 2, 2).transpose(0, 1, 2, 4, 6, 3, 5, 7)
+        return masks.reshape(p, -1, 4 * g, 4 * g)
+
+    def _quality(self, tokens: Array) -> Array:
+        return self.iou_prediction_head(tokens[:, 0])

@@ -1,0 +1,71 @@
+"""Segment Anything: an image is encoded once, prompts are decoded against its embedding."""
+
+from __future__ import annotations
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from samjax.config import SamConfig
+from samjax.model.attention import Chunks
+from samjax.model.image_encoder import ImageEncoder
+from samjax.model.mask_decoder import MaskDecoder
+from samjax.model.prompt_encoder import ABSENT, PromptEncoder, Prompts
+
+
+class PromptDecoder(nnx.Module):
+    """Prompt encoder and mask decoder: all that a click needs once an image is encoded."""
+
+    def __init__(self, config: SamConfig, *, rngs: nnx.Rngs):
+        self.prompt_encoder = PromptEncoder(config, rngs=rngs)
+        self.mask_decoder = MaskDecoder(config.mask_decoder, rngs=rngs)
+
+    def __call__(
+        self,
+        image_embedding: Float[Array, "g g c"],
+        prompts: Prompts,
+        *,
+        multimask: bool,
+        chunks: Chunks = Chunks(),
+    ) -> tuple[Float[Array, "p m 4g 4g"], Float[Array, "p m"]]:
+        """Low-res mask logits and predicted IoUs of ``p`` prompts for one image."""
+        encoder = self.prompt_encoder
+        return self.mask_decoder(
+            image_embedding,
+            encoder.image_positions(),
+            encoder.sparse(prompts.coords, prompts.kinds),
+            prompts.kinds != ABSENT,
+            encoder.dense(prompts.masks, prompts.has_mask),
+            multimask=multimask,
+            chunks=chunks,
+        )
+
+
+class Sam(nnx.Module):
+    """The whole network; arrays in, arrays out.
+
+    >>> sam = Sam(SamConfig.vit_b(), rngs=nnx.Rngs(0))
+    >>> embedding = sam.encode(image)                               # (64, 64, 256)
+    >>> low_res, iou = sam.decode(embedding, prompts, multimask=True)  # (p, 3, 256, 256), (p, 3)
+    """
+
+    def __init__(self, config: SamConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.image_encoder = ImageEncoder(config.image_encoder, rngs=rngs)
+        self.decoder = PromptDecoder(config, rngs=rngs)
+
+    def encode(
+        self, image: Float[Array, "s s 3"], chunks: Chunks = Chunks()
+    ) -> Float[Array, "g g c"]:
+        """The image embedding of one normalised, padded image (float32)."""
+        return self.image_encoder(image, chunks)
+
+    def decode(
+        self,
+        image_embedding: Float[Array, "g g c"],
+        prompts: Prompts,
+        *,
+        multimask: bool,
+        chunks: Chunks = Chunks(),
+    ) -> tuple[Float[Array, "p m 4g 4g"], Float[Array, "p m"]]:
+        """Low-res mask logits and predicted IoUs; see PromptDecoder."""
+        return self.decoder(image_embedding, prompts, multimask=multimask, chunks=chunks)
