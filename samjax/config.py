@@ -53,7 +53,7 @@ class MaskDecoderConfig:
     num_masks: int = 3
     iou_head_depth: int = 3
     iou_head_dim: int = 256
-    layer_norm_eps: float = 1e-5
+    layer_norm_eps: float = 1e-5  # of norm1 to norm4 in the two-way blocks
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -111,7 +112,10 @@ def _prompt_encoder(width: int, channels: int) -> Iterator[Entry]:
         f"{path}.pe_layer.gaussian_matrix",
         "same",
     )
-    for name in [f"point_embeddings.{i}" for i in range(4)] + ["not_a_point_embed", "no_mask_embed"]:
+    for name in [f"point_embeddings.{i}" for i in range(4)] + [
+        "not_a_point_embed",
+        "no_mask_embed",
+    ]:
         yield Entry(f"{key}.{name}.weight", (1, width), f"{path}.{name}", "same")
     key, path = f"{key}.mask_downscaling", f"{path}.mask_downscaling"
     yield from _conv(f"{key}.0", f"{path}.conv1", 1, channels // 4, 2, bias=True)
@@ -150,10 +154,12 @@ def _mask_decoder(c: MaskDecoderConfig) -> Iterator[Entry]:
     yield from _norm(f"{up}.1", f"{ours}.norm1", d // 4)
     yield from _conv_transpose(f"{up}.3", f"{ours}.conv2", d // 4, d // 8)
     hidden = (c.iou_head_dim,) * (c.iou_head_depth - 1)
-    heads = {f"output_hypernetworks_mlps.{i}": (d, d, d, d // 8) for i in range(tokens)}
+    heads: dict[str, tuple[int, ...]] = {
+        f"output_hypernetworks_mlps.{i}": (d, d, d, d // 8) for i in range(tokens)
+    }
     heads["iou_prediction_head"] = (d, *hidden, tokens)
     for name, widths in heads.items():
-        for j, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for j, (inputs, outputs) in enumerate(pairwise(widths)):
             layer = f"{name}.layers.{j}"
             yield from _linear(f"{key}.{layer}", f"{path}.{layer}", inputs, outputs)
 

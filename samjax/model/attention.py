@@ -26,18 +26,18 @@ class Chunks:
     """How much of the network runs at a time: speed and memory, never the result.
 
     None means everything at once. ``heads``, ``queries`` and ``tokens`` concern the image
-    encoder, ``images`` its batches, ``prompts`` the mask decoder.
+    encoder, ``prompts`` the mask decoder.
     """
 
-    images: int | None = None
     heads: int | None = None
     queries: int | None = None
     tokens: int | None = None
     prompts: int | None = None
 
 
+UNCHUNKED = Chunks()
 # Sizes that keep a block in a core's cache.
-CPU_CHUNKS = Chunks(images=1, heads=1, queries=256, tokens=512, prompts=1)
+CPU_CHUNKS = Chunks(heads=1, queries=256, tokens=512, prompts=1)
 # An accelerator wants large products; scores of a global block are bounded to about 100 MB.
 ACCELERATOR_CHUNKS = Chunks(queries=512, prompts=64)
 

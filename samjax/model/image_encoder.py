@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -10,6 +12,7 @@ from jaxtyping import Array, Float
 
 from samjax.config import ImageEncoderConfig
 from samjax.model.attention import (
+    UNCHUNKED,
     Chunks,
     attend_added,
     attend_folded,
@@ -39,6 +42,7 @@ class Attention(nnx.Module):
         g, n = self.grid, self.window
         dtype = self.qkv.kernel[...].dtype
         qkv = self.qkv(x).astype(dtype).reshape(g, g, -1)
+        assert self.qkv.bias is not None
         q, k, v = partition(qkv, self.qkv.bias[...].astype(dtype), n, self.num_heads)
         table_h = relative_table(self.rel_pos_h[...], n).astype(dtype)
         table_w = relative_table(self.rel_pos_w[...], n).astype(dtype)
@@ -48,10 +52,8 @@ class Attention(nnx.Module):
                 return attend_added(*qkv, table_h, table_w, chunks.queries)
             return attend_folded(*qkv, table_h, table_w)
 
-        if chunks.heads is None:
-            out = jax.vmap(head)((q, k, v))
-        else:
-            out = lax.map(head, (q, k, v))
+        mapped = jax.vmap(head) if chunks.heads is None else partial(lax.map, head)
+        out = mapped((q, k, v))
         return unpartition(out, g, n)
 
 
@@ -123,7 +125,7 @@ class ImageEncoder(nnx.Module):
         self.neck = Neck(config, rngs=rngs)
 
     def __call__(
-        self, image: Float[Array, "s s 3"], chunks: Chunks = Chunks()
+        self, image: Float[Array, "s s 3"], chunks: Chunks = UNCHUNKED
     ) -> Float[Array, "g g c"]:
         """Encode one normalised, padded image (float32, s = config.image_size)."""
         g = self.config.grid

@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 _Tree = TypeVar("_Tree")
+_Out = TypeVar("_Out")
 
 
 def dot(x: Float[Array, "*b i"], kernel: Float[Array, "i o"]) -> Float[Array, "*b o"]:
@@ -42,7 +43,7 @@ def block_size(length: int, limit: int | None) -> int:
     return next(size for size in range(limit, 0, -1) if length % size == 0)
 
 
-def map_blocks(function: Callable[[_Tree], Array], xs: _Tree, limit: int | None) -> Array:
+def map_blocks(function: Callable[[_Tree], _Out], xs: _Tree, limit: int | None) -> _Out:
     """Apply ``function`` to blocks of the leading axis, one after the other.
 
     A block that stays in the cache is faster on a CPU, and bounds memory everywhere.

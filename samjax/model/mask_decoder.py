@@ -7,14 +7,21 @@ first layer's image projections are then computed once for any number of prompts
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from samjax.config import MaskDecoderConfig
-from samjax.model.attention import Chunks
+from samjax.model.attention import UNCHUNKED, Chunks
 from samjax.model.layers import MLP, ConvTranspose2x2, LayerNorm, Linear, gelu, map_blocks
+
+
+def select_masks(multimask: bool) -> slice:
+    """The masks that ``multimask_output`` returns, among those of all mask tokens."""
+    return slice(1, None) if multimask else slice(0, 1)
 
 
 class Attention(nnx.Module):
@@ -113,7 +120,8 @@ class TwoWayTransformer(nnx.Module):
             TwoWayBlock(config, first=i == 0, rngs=rngs) for i in range(config.depth)
         )
         self.final_attn_token_to_image = Attention(width, inner, config.num_heads, rngs=rngs)
-        self.norm_final_attn = LayerNorm(width, eps=config.layer_norm_eps)
+        # Hugging Face, too, leaves this one at the official value.
+        self.norm_final_attn = LayerNorm(width, eps=1e-5)
 
     def __call__(
         self,
@@ -137,9 +145,7 @@ class Head(nnx.Module):
     """Dense layers with ReLU between them (official MLP)."""
 
     def __init__(self, widths: tuple[int, ...], *, rngs: nnx.Rngs):
-        self.layers = nnx.List(
-            Linear(i, o, rngs=rngs) for i, o in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.layers = nnx.List(Linear(i, o, rngs=rngs) for i, o in pairwise(widths))
 
     def __call__(self, x: Float[Array, "p i"]) -> Float[Array, "p o"]:
         *hidden, last = self.layers
@@ -184,19 +190,20 @@ class MaskDecoder(nnx.Module):
         present: Bool[Array, "p k"],
         dense: Float[Array, "q n c"],
         *,
-        multimask: bool,
-        chunks: Chunks = Chunks(),
+        multimask: bool | None,
+        chunks: Chunks = UNCHUNKED,
     ) -> tuple[Float[Array, "p m 4g 4g"], Float[Array, "p m"]]:
         """Low-res mask logits and predicted IoUs.
 
-        ``multimask`` chooses the tokens 1 and up, else token 0 alone (official mask_slice).
+        ``multimask`` chooses the tokens 1 and up, else token 0 alone (official mask_slice);
+        None gives all, the single mask first.
         ``present`` marks the tokens of ``sparse`` that are not filling.
         """
         g, _, c = image.shape
         image = image.reshape(1, g * g, c) + dense
         first = self.transformer.layers[0]
         output_tokens = jnp.concatenate([self.iou_token[...], self.mask_tokens[...]])
-        select = slice(1, None) if multimask else slice(0, 1)
+        select = slice(None) if multimask is None else select_masks(multimask)
         per_prompt = image.shape[0] > 1
 
         def decode(args: tuple[Array, ...]) -> tuple[Array, Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -20,25 +21,23 @@ ABSENT = 5
 
 
 class Prompts(NamedTuple):
-    """``p`` prompts of at most ``k`` tokens each, for one image.
+    """``p`` prompts of at most ``k`` tokens each, for one image; host or device arrays.
 
     ``coords`` are (x, y) in pixels of the network's input, float32; ``kinds`` the constants
     above. ``masks`` are low-res mask logits, used where ``has_mask``; None: no prompt has one.
     """
 
-    coords: Float[Array, "p k 2"]
-    kinds: Int[Array, "p k"]
-    masks: Float[Array, "p m m"] | None = None
-    has_mask: Bool[Array, " p"] | None = None
+    coords: Float[Array | np.ndarray, "p k 2"]
+    kinds: Int[Array | np.ndarray, "p k"]
+    masks: Float[Array | np.ndarray, "p m m"] | None = None
+    has_mask: Bool[Array | np.ndarray, " p"] | None = None
 
 
 class PositionalEncoding(nnx.Module):
     """Random Fourier features of coordinates (official PositionEmbeddingRandom)."""
 
     def __init__(self, features: int, *, rngs: nnx.Rngs):
-        self.gaussian_matrix = nnx.Param(
-            nnx.initializers.normal(1.0)(rngs.params(), (2, features))
-        )
+        self.gaussian_matrix = nnx.Param(nnx.initializers.normal(1.0)(rngs.params(), (2, features)))
 
     def __call__(self, xy: Float[Array, "*b 2"]) -> Float[Array, "*b c"]:
         """Encode coordinates in [0, 1]."""
@@ -90,10 +89,13 @@ class PromptEncoder(nnx.Module):
         )
 
     def sparse(
-        self, coords: Float[Array, "p k 2"], kinds: Int[Array, "p k"]
+        self,
+        coords: Float[Array | np.ndarray, "p k 2"],
+        kinds: Int[Array | np.ndarray, "p k"],
     ) -> Float[Array, "p k c"]:
         """Tokens of points and box corners; pixel coordinates are moved to pixel centres."""
-        position = self.pe_layer((coords + 0.5) / self.image_size)
+        position = self.pe_layer((jnp.asarray(coords) + 0.5) / self.image_size)
+        kinds = jnp.asarray(kinds)
         position = jnp.where((kinds < NOT_A_POINT)[..., None], position, 0.0)
         table = jnp.concatenate(
             [e[...] for e in self.point_embeddings]
@@ -102,15 +104,19 @@ class PromptEncoder(nnx.Module):
         return position + table[kinds]
 
     def dense(
-        self, masks: Float[Array, "p m m"] | None, has_mask: Bool[Array, " p"] | None
+        self,
+        masks: Float[Array | np.ndarray, "p m m"] | None,
+        has_mask: Bool[Array | np.ndarray, " p"] | None,
     ) -> Float[Array, "q g*g c"]:
         """Embedding of the mask prompts: q = p, or 1 (shared by all) where there is none."""
         absent = self.no_mask_embed[...][None]  # 1 1 c
         n = self.embedding_size**2
         if masks is None:
             return jnp.broadcast_to(absent, (1, n, absent.shape[-1]))
-        embedded = self.mask_downscaling(masks).reshape(masks.shape[0], n, -1)
-        return embedded if has_mask is None else jnp.where(has_mask[:, None, None], embedded, absent)
+        embedded = self.mask_downscaling(jnp.asarray(masks)).reshape(masks.shape[0], n, -1)
+        if has_mask is None:
+            return embedded
+        return jnp.where(has_mask[:, None, None], embedded, absent)
 
     def image_positions(self) -> Float[Array, "g*g c"]:
         """Positional encoding of the image embedding's pixels (official get_dense_pe)."""

@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from samjax.config import SamConfig
-from samjax.model.attention import Chunks
+from samjax.model.attention import UNCHUNKED, Chunks
 from samjax.model.image_encoder import ImageEncoder
 from samjax.model.mask_decoder import MaskDecoder
 from samjax.model.prompt_encoder import ABSENT, PromptEncoder, Prompts
@@ -24,8 +24,8 @@ class PromptDecoder(nnx.Module):
         image_embedding: Float[Array, "g g c"],
         prompts: Prompts,
         *,
-        multimask: bool,
-        chunks: Chunks = Chunks(),
+        multimask: bool | None,
+        chunks: Chunks = UNCHUNKED,
     ) -> tuple[Float[Array, "p m 4g 4g"], Float[Array, "p m"]]:
         """Low-res mask logits and predicted IoUs of ``p`` prompts for one image."""
         encoder = self.prompt_encoder
@@ -54,7 +54,7 @@ class Sam(nnx.Module):
         self.decoder = PromptDecoder(config, rngs=rngs)
 
     def encode(
-        self, image: Float[Array, "s s 3"], chunks: Chunks = Chunks()
+        self, image: Float[Array, "s s 3"], chunks: Chunks = UNCHUNKED
     ) -> Float[Array, "g g c"]:
         """The image embedding of one normalised, padded image (float32)."""
         return self.image_encoder(image, chunks)
@@ -64,8 +64,8 @@ class Sam(nnx.Module):
         image_embedding: Float[Array, "g g c"],
         prompts: Prompts,
         *,
-        multimask: bool,
-        chunks: Chunks = Chunks(),
+        multimask: bool | None,
+        chunks: Chunks = UNCHUNKED,
     ) -> tuple[Float[Array, "p m 4g 4g"], Float[Array, "p m"]]:
         """Low-res mask logits and predicted IoUs; see PromptDecoder."""
         return self.decoder(image_embedding, prompts, multimask=multimask, chunks=chunks)

@@ -1,0 +1,377 @@
+"""SamPredictor: NumPy in, NumPy out, with the official class's arguments and results."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Float32, Shaped
+from numpy.typing import ArrayLike
+
+from samjax.engine import Segmenter
+from samjax.errors import ImageError, PromptError
+from samjax.files import replacing
+from samjax.image import read_image
+from samjax.masks import upscale
+from samjax.model.prompt_encoder import Prompts
+from samjax.preprocess import prepare
+from samjax.prompts import (
+    blocks,
+    check_boxes,
+    check_masks,
+    check_points,
+    pack,
+)
+
+
+class Prediction(NamedTuple):
+    """Masks of one or many prompts; unpacks like the official tuple.
+
+    ``masks``: bool (or float32 logits) of the original image's size; ``scores``: predicted IoU
+    of each mask; ``low_res``: mask logits to be given to the next call as ``mask_input``.
+    """
+
+    masks: Shaped[np.ndarray, "*p c H W"]
+    scores: Float32[np.ndarray, "*p c"]
+    low_res: Float32[np.ndarray, "*p c m m"]
+
+
+@dataclass(frozen=True)
+class ImageEmbedding:
+    """One encoded image: all that decoding needs, on the device.
+
+    ``original_size`` and ``input_size`` are (H, W) in pixels, before and after resizing;
+    ``image_hash`` identifies the pixels, ``fingerprint`` the weights that encoded them.
+    """
+
+    features: Float[Array, "g g c"]
+    original_size: tuple[int, int]
+    input_size: tuple[int, int]
+    image_hash: str
+
+
+class SamPredictor:
+    """Encode an image once, then ask for masks by points, boxes and masks.
+
+    >>> predictor = samjax.SamPredictor(samjax.load())
+    >>> predictor.set_image("photo.jpg")
+    >>> masks, scores, low_res = predictor.predict(
+    ...     point_coords=[[320, 240]], point_labels=[1])
+
+    ``mask_threshold`` is the logit above which a pixel belongs to a mask.
+    """
+
+    def __init__(self, sam: Segmenter):
+        self.model = sam
+        self.mask_threshold = sam.mask_threshold
+        self._embedding: ImageEmbedding | None = None
+
+    @property
+    def is_image_set(self) -> bool:
+        """Whether an image is set."""
+        return self._embedding is not None
+
+    @property
+    def original_size(self) -> tuple[int, int]:
+        """(H, W) of the image that is set, in pixels."""
+        return self._current().original_size
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(h, w) of that image inside the network's square input, in pixels."""
+        return self._current().input_size
+
+    @property
+    def device(self) -> jax.Device:
+        """Where the model runs."""
+        return self.model.device
+
+    def _current(self) -> ImageEmbedding:
+        if self._embedding is None:
+            raise PromptError("no image is set: call set_image(...) first")
+        return self._embedding
+
+    # ------------------------------------------------------------------ image
+
+    def encode_image(self, image: Any, image_format: str = "RGB") -> ImageEmbedding:
+        """Encode an image without making it the current one.
+
+        Args:
+            image: H x W x 3 uint8 array, a PIL image, or a path; see samjax.image.read_image.
+            image_format: "RGB" or "BGR", the order of an array's channels.
+
+        Raises:
+            ImageError: unreadable, or not an image.
+        """
+        pixels = read_image(image, image_format)
+        prepared = prepare(pixels, self.model.config.image_size, self.model.preset)
+        digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16)
+        digest.update(repr(pixels.shape).encode())
+        return ImageEmbedding(
+            self.model.encode(prepared),
+            prepared.original_size,
+            prepared.input_size,
+            digest.hexdigest(),
+        )
+
+    def set_image(self, image: Any, image_format: str = "RGB") -> None:
+        """Encode an image (array, PIL image or path) and keep its embedding for predictions.
+
+        Raises:
+            ImageError: unreadable, or not an image; the image set before stays.
+        """
+        self._embedding = self.encode_image(image, image_format)
+
+    def set_embedding(self, embedding: ImageEmbedding) -> None:
+        """Make an image encoded earlier the current one."""
+        self._embedding = embedding
+
+    def reset_image(self) -> None:
+        """Forget the image."""
+        self._embedding = None
+
+    def get_image_embedding(self) -> Float32[np.ndarray, "1 c g g"]:
+        """The image embedding in the official layout, 1 x C x g x g."""
+        return np.asarray(self._current().features).transpose(2, 0, 1)[None]
+
+    def save_embedding(self, path: str | os.PathLike) -> Path:
+        """Write the current image embedding (.npz), keyed by the image and the weights.
+
+        Written under a temporary name and renamed. Returns the path.
+        """
+        current, path = self._current(), Path(path).expanduser()
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                features=np.asarray(current.features),
+                original_size=current.original_size,
+                input_size=current.input_size,
+                image_hash=current.image_hash,
+                fingerprint=self.model.fingerprint,
+            )
+        return path
+
+    def load_embedding(self, path: str | os.PathLike) -> None:
+        """Set the image from an embedding that ``save_embedding`` wrote.
+
+        Raises:
+            ImageError: not such a file, or written with other weights, dtype or preprocessing.
+        """
+        path = Path(path).expanduser()
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                fingerprint = str(file["fingerprint"])
+                features = file["features"].astype(np.float32)
+                sizes = [tuple(map(int, file[k])) for k in ("original_size", "input_size")]
+                image_hash = str(file["image_hash"])
+        except FileNotFoundError:
+            raise ImageError(f"{path}: no such file: save_embedding writes one") from None
+        except Exception as error:  # zipfile and NumPy raise many kinds for damaged files
+            raise ImageError(
+                f"{path}: not an image embedding of samjax, or damaged ({type(error).__name__}); "
+                "encode the image again"
+            ) from error
+        if fingerprint != self.model.fingerprint:
+            raise ImageError(
+                f"{path}: made with other weights, dtype or preprocessing than {self.model!r}; "
+                "load that model, or encode the image again"
+            )
+        original, inside = (sizes[0][0], sizes[0][1]), (sizes[1][0], sizes[1][1])
+        on_device = jax.device_put(features, self.model.device)
+        self._embedding = ImageEmbedding(on_device, original, inside, image_hash)
+
+    # ---------------------------------------------------------------- predict
+
+    def predict(
+        self,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> Prediction:
+        """Masks of one object (official SamPredictor.predict).
+
+        Args:
+            point_coords: N x 2, (x, y) in pixels of the original image.
+            point_labels: N, 1 for the object, 0 for what is not part of it.
+            box: (x0, y0, x1, y1) in pixels.
+            mask_input: 1 x m x m low-res logits of an earlier prediction; see mask_to_logits.
+            multimask_output: three masks (best for one ambiguous click) instead of one.
+            return_logits: float32 logits instead of binary masks.
+
+        Returns:
+            masks C x H x W (bool), scores C (float32), low-res logits C x m x m (float32), in
+            the official order, which is not by score.
+
+        Raises:
+            PromptError: no image, or prompts that do not fit together.
+        """
+        if point_coords is None and point_labels is not None:
+            raise PromptError("point_labels without point_coords: give both or neither")
+        boxes = None
+        if box is not None:
+            corners = np.asarray(box)
+            if corners.size != 4:
+                raise PromptError(
+                    f"box has shape {corners.shape}: give (x0, y0, x1, y1); for several boxes "
+                    "use predict_many"
+                )
+            boxes = corners.reshape(1, 4)
+        many = self.predict_many(
+            None if point_coords is None else [point_coords],
+            None if point_labels is None else [point_labels],
+            boxes,
+            None if mask_input is None else _one_mask(mask_input),
+            multimask_output=multimask_output,
+            return_logits=return_logits,
+        )
+        return Prediction(*(x[0] for x in many))
+
+    def predict_many(
+        self,
+        point_coords: ArrayLike | Sequence[ArrayLike] | None = None,
+        point_labels: ArrayLike | Sequence[ArrayLike] | None = None,
+        boxes: ArrayLike | None = None,
+        mask_inputs: ArrayLike | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> Prediction:
+        """Masks of P objects of the current image in one call (official predict_torch).
+
+        Args:
+            point_coords: P sets of points, P x N x 2, or a list of N_i x 2 (ragged).
+            point_labels: as many labels.
+            boxes: P x 4.
+            mask_inputs: P x 1 x m x m.
+            multimask_output, return_logits: as for predict.
+
+        Returns:
+            masks P x C x H x W, scores P x C, low-res logits P x C x m x m.
+
+        Raises:
+            PromptError: no image, no prompt, or prompts of different number or shape.
+        """
+        return _predict(
+            self.model,
+            self._current(),
+            point_coords,
+            point_labels,
+            boxes,
+            mask_inputs,
+            multimask=multimask_output,
+            threshold=None if return_logits else self.mask_threshold,
+        )
+
+    def predict_images(
+        self,
+        images: Sequence[Any],
+        prompts: Sequence[Mapping[str, Any]],
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> list[Prediction]:
+        """Masks for several images in one call, each with its own prompts, of any number.
+
+        Args:
+            images: arrays, PIL images or paths, of any sizes.
+            prompts: for each image the arguments of predict_many: point_coords, point_labels,
+                boxes, mask_inputs.
+            multimask_output, return_logits: as for predict.
+
+        Returns:
+            One Prediction an image. The current image of the predictor stays as it is.
+
+        Raises:
+            ImageError, PromptError: with the number of the image.
+        """
+        if len(images) != len(prompts):
+            raise PromptError(
+                f"{len(images)} images but {len(prompts)} prompts: give one mapping an image"
+            )
+        known = {"point_coords", "point_labels", "boxes", "mask_inputs"}
+        threshold = None if return_logits else self.mask_threshold
+        predictions = []
+        for number, (image, given) in enumerate(zip(images, prompts, strict=True)):
+            try:
+                if unknown := set(given) - known:
+                    raise PromptError(f"unknown {sorted(unknown)}: use {sorted(known)}")
+                predictions.append(
+                    _predict(
+                        self.model,
+                        self.encode_image(image),
+                        **given,
+                        multimask=multimask_output,
+                        threshold=threshold,
+                    )
+                )
+            except (ImageError, PromptError) as error:
+                raise type(error)(f"image {number}: {error}") from error
+        return predictions
+
+
+def _one_mask(mask: ArrayLike) -> np.ndarray:
+    array = np.asarray(mask)
+    if array.ndim != 3 or array.shape[0] != 1:
+        raise PromptError(
+            f"mask_input has shape {array.shape}: give the 1 x m x m low-res logits of one mask, "
+            "such as low_res[i : i + 1]"
+        )
+    return array
+
+
+def _predict(
+    model: Segmenter,
+    image: ImageEmbedding,
+    point_coords: ArrayLike | Sequence[ArrayLike] | None = None,
+    point_labels: ArrayLike | Sequence[ArrayLike] | None = None,
+    boxes: ArrayLike | None = None,
+    mask_inputs: ArrayLike | None = None,
+    *,
+    multimask: bool,
+    threshold: float | None,
+) -> Prediction:
+    """Check the prompts, decode, and bring the masks to the original size."""
+    points = None
+    if point_coords is not None:
+        coords = list(point_coords)  # type: ignore[arg-type]
+        labels = [None] * len(coords) if point_labels is None else list(point_labels)
+        if len(coords) != len(labels):
+            raise PromptError(f"{len(coords)} sets of points but {len(labels)} of labels")
+        points = [check_points(c, marks) for c, marks in zip(coords, labels, strict=True)]
+    size = model.config.low_res_size
+    checked_boxes = None if boxes is None else check_boxes(boxes)
+    masks = None if mask_inputs is None else check_masks(mask_inputs, size)
+    given = {"points": points, "boxes": checked_boxes, "mask_inputs": masks}
+    counts = {name: len(value) for name, value in given.items() if value is not None}  # type: ignore[arg-type]
+    if not counts:
+        raise PromptError("no prompt: give point_coords with point_labels, a box, or mask_input")
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        raise PromptError(f"prompts of different number, {counts}: give one of each an object")
+    prompts = pack(points, checked_boxes, masks, image.original_size, image.input_size)
+    low_res, scores = _decode(model, image, prompts, multimask)
+    upscaled = upscale(
+        low_res, model.config.image_size, image.input_size, image.original_size, threshold
+    )
+    return Prediction(upscaled, scores, low_res)
+
+
+def _decode(
+    model: Segmenter, image: ImageEmbedding, prompts: Prompts, multimask: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Low-res logits and scores on the host: one prompt as a click, many in bounded blocks."""
+    count = len(prompts.coords)
+    if count == 1:
+        return model.click(image.features, prompts, multimask=multimask)
+    decoded = []
+    for kept, block in blocks(prompts):
+        arrays = jax.device_get(model.decode(image.features, block, multimask=multimask))
+        decoded.append([x[:kept] for x in arrays])
+    low_res, scores = (np.concatenate(x) for x in zip(*decoded, strict=True))
+    return low_res, scores
