@@ -237,8 +237,8 @@ class SamPredictor:
 
     def predict_many(
         self,
-        point_coords: ArrayLike | Sequence[ArrayLike] | None = None,
-        point_labels: ArrayLike | Sequence[ArrayLike] | None = None,
+        point_coords: np.ndarray | Sequence[ArrayLike] | None = None,
+        point_labels: np.ndarray | Sequence[ArrayLike] | None = None,
         boxes: ArrayLike | None = None,
         mask_inputs: ArrayLike | None = None,
         multimask_output: bool = True,
@@ -329,8 +329,8 @@ def _one_mask(mask: ArrayLike) -> np.ndarray:
 def _predict(
     model: Segmenter,
     image: ImageEmbedding,
-    point_coords: ArrayLike | Sequence[ArrayLike] | None = None,
-    point_labels: ArrayLike | Sequence[ArrayLike] | None = None,
+    point_coords: np.ndarray | Sequence[ArrayLike] | None = None,
+    point_labels: np.ndarray | Sequence[ArrayLike] | None = None,
     boxes: ArrayLike | None = None,
     mask_inputs: ArrayLike | None = None,
     *,
@@ -340,7 +340,7 @@ def _predict(
     """Check the prompts, decode, and bring the masks to the original size."""
     points = None
     if point_coords is not None:
-        coords = list(point_coords)  # type: ignore[arg-type]
+        coords = list(point_coords)
         labels = [None] * len(coords) if point_labels is None else list(point_labels)
         if len(coords) != len(labels):
             raise PromptError(f"{len(coords)} sets of points but {len(labels)} of labels")
@@ -349,7 +349,7 @@ def _predict(
     checked_boxes = None if boxes is None else check_boxes(boxes)
     masks = None if mask_inputs is None else check_masks(mask_inputs, size)
     given = {"points": points, "boxes": checked_boxes, "mask_inputs": masks}
-    counts = {name: len(value) for name, value in given.items() if value is not None}  # type: ignore[arg-type]
+    counts = {name: len(value) for name, value in given.items() if value is not None}
     if not counts:
         raise PromptError("no prompt: give point_coords with point_labels, a box, or mask_input")
     if len(set(counts.values())) > 1 or 0 in counts.values():

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from samjax.checkpoint import store
+from samjax.checkpoint.families import PREPROCESS_KEY
 from samjax.checkpoint.loading import to_official
 from samjax.checkpoint.torch_writer import write_torch_file
 from samjax.errors import CheckpointError
@@ -92,7 +93,7 @@ def convert(
         if path.suffix in _TORCH:
             write_torch_file(path, to_official(parameters, found.config))
         elif path.suffix in _SAFETENSORS:
-            said = {"family": found.family, "preprocess": found.preprocess or ""}
+            said = {PREPROCESS_KEY: found.preprocess} if found.preprocess else None
             write_safetensors(path, to_official(parameters, found.config), said)
         elif path.suffix:
             raise CheckpointError(

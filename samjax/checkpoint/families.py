@@ -26,6 +26,8 @@ from samjax.checkpoint.signatures import refuse_unsupported
 from samjax.checkpoint.tensor_files import TensorFile, open_tensor_file
 from samjax.errors import CheckpointError
 
+# Under which samjax records the preprocessing in the metadata of the safetensors it writes
+PREPROCESS_KEY = "samjax.preprocess"
 _WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "sam.", "sam_model.")
 _MAX_WRAPPERS = 4  # one inside the other
@@ -197,15 +199,22 @@ def _by_shape(tensors: Mapping[str, np.ndarray], family: str, notes: list[str]) 
             f"width {hidden.shape[1]} with an MLP of {hidden.shape[0]}: pruned, as SlimSAM"
         )
         return "slimsam" if family == "official" else family
-    if pos_embed is not None and pos_embed.ndim == 4 and pos_embed.shape[1:3] == (16, 16):
-        notes.append("256 px input, as FT-SAM of SAM-Med2D: its preprocessing is preset 'sammed2d'")
-        return "ft-sam" if family == "training checkpoint" else family
+    # SAM-Med2D's training files are ViT-B at 256 px; a small model at 256 px is anybody's.
+    if (
+        family == "training checkpoint"
+        and pos_embed is not None
+        and pos_embed.shape == (1, 16, 16, 768)
+    ):
+        notes.append("ViT-B at 256 px, as FT-SAM of SAM-Med2D, whose preprocessing is its own")
+        return "ft-sam"
     return family
 
 
 def _preprocess(
     opened: TensorFile, tensors: Mapping[str, np.ndarray], notes: list[str]
 ) -> str | None:
+    if said := opened.metadata.get(PREPROCESS_KEY):
+        return said
     if opened.preprocessor is None:
         return None
     size = _image_size(tensors)

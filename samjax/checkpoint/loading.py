@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 import re
 from collections.abc import Mapping
 
@@ -149,6 +150,30 @@ def dotted(path: tuple) -> str:
     return ".".join(str(part) for part in path)
 
 
+def _place(
+    value: np.ndarray | jax.Array,
+    dtype: np.dtype,
+    placement: jax.Device | jax.sharding.Sharding | None,
+) -> jax.Array:
+    """One parameter on its device; what was read of a memory map for it is let go."""
+    if isinstance(value, jax.Array):
+        return value.astype(dtype)
+    # A copy even where none is needed: the CPU backend may keep a host array instead of copying
+    # it, and a file that changes later must not change the weights.
+    placed = jax.device_put(np.array(value, dtype, order="C"), placement)
+    _release(value)
+    return placed
+
+
+def _release(array: np.ndarray) -> None:
+    """Give back the pages of the file under ``array``: they would count as memory twice."""
+    base: object = array
+    while isinstance(base, np.ndarray | memoryview):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
 def fill_model(
     parameters: Mapping[str, np.ndarray | jax.Array],
     config: SamConfig,
@@ -162,11 +187,8 @@ def fill_model(
     filled = []
     for path, variable in flat:
         name = dotted(path)
-        value = parameters[name]
         wanted = parameter_dtype(name, dtype)
-        if isinstance(value, np.ndarray):
-            value = np.ascontiguousarray(value, dtype=wanted)
-        filled.append((path, variable.replace(jax.device_put(value, placement).astype(wanted))))
+        filled.append((path, variable.replace(_place(parameters[name], wanted, placement))))
     return nnx.merge(graphdef, nnx.from_flat_state(filled))
 
 

@@ -50,8 +50,6 @@ def read_safetensors(data: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str,
         raise CheckpointError(f"a safetensors header of {length} bytes, {_DAMAGED}")
     header = parse_json_object(data[8 : 8 + length].tobytes(), "the safetensors header")
     metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict):
-        metadata = {}
     start = 8 + length
     ends: list[tuple[int, int]] = []
     arrays: dict[str, np.ndarray] = {}
@@ -62,7 +60,8 @@ def read_safetensors(data: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str,
         ends.append((first, last))
         arrays[name] = typed(data, start + first, prod(shape), dtype).reshape(shape)
     _check_cover(ends, len(data) - start)
-    return arrays, {str(key): str(value) for key, value in metadata.items()}
+    texts = metadata.items() if isinstance(metadata, dict) else ()
+    return arrays, {key: value for key, value in texts if isinstance(value, str)}
 
 
 def _header_length(data: np.ndarray) -> int:

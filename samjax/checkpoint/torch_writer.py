@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
 from samjax.checkpoint.torch_tensors import STORAGE_TYPES
 from samjax.errors import CheckpointError
+from samjax.files import replacing
 
 _ROOT = "archive"
 _ALIGNMENT = 64
@@ -41,7 +40,7 @@ def write_torch_file(path: str | Path, tensors: Mapping[str, np.ndarray]) -> Non
                 "convert it to float32"
             )
     try:
-        with _replacing(path) as temporary:
+        with replacing(path) as temporary:
             _write_zip(temporary, arrays)
     except OSError as error:
         why = error.strerror or type(error).__name__
@@ -72,17 +71,6 @@ def _add(archive: zipfile.ZipFile, name: str, content: memoryview) -> None:
     info.file_size = content.nbytes
     with archive.open(info, "w", force_zip64=wide) as entry:
         entry.write(content)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that takes its place when all went well."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # The pickle: opcodes of protocol 2, as in the standard library's pickletools

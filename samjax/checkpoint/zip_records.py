@@ -110,7 +110,7 @@ def _read_entry(data: memoryview, directory: memoryview, at: int) -> tuple[str, 
     size, packed, offset = _widen(extra, [size, packed, offset])
     if not method and size != packed:
         raise CheckpointError(f"zip entry {name!r:.200} has two sizes, {TRUNCATED}")
-    start = _data_start(data, offset, raw_name)
+    start = _data_start(data, offset, name)
     if start + packed > len(data):
         raise CheckpointError(f"zip entry {name!r:.200} reaches past the file, {TRUNCATED}")
     record = Record(start, packed, compressed=bool(method))
@@ -133,13 +133,13 @@ def _widen(extra: memoryview, values: list[int]) -> list[int]:
     return values
 
 
-def _data_start(data: memoryview, offset: int, raw_name: bytes) -> int:
+def _data_start(data: memoryview, offset: int, name: str) -> int:
     """Where the data begin, behind the local header; both headers must give the same name."""
     if offset + _LOCAL.size > len(data):
-        raise CheckpointError(f"zip entry {raw_name!r:.200} lies outside the file, {TRUNCATED}")
+        raise CheckpointError(f"zip entry {name!r:.200} lies outside the file, {TRUNCATED}")
     fields = _LOCAL.unpack_from(data, offset)
     signature, name_length, extra_length = fields[0], fields[-2], fields[-1]
     name_at = offset + _LOCAL.size
-    if signature != b"PK\x03\x04" or data[name_at : name_at + name_length] != raw_name:
-        raise CheckpointError(f"zip entry {raw_name!r:.200} has no header of its own, {TRUNCATED}")
+    if signature != b"PK\x03\x04" or data[name_at : name_at + name_length] != name.encode():
+        raise CheckpointError(f"zip entry {name!r:.200} has no header of its own, {TRUNCATED}")
     return name_at + name_length + extra_length

@@ -1,0 +1,94 @@
+"""``samjax info``: versions, devices, and whether a GPU lies idle."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from samjax import __version__
+from samjax.checkpoint import hub
+
+_PACKAGES = ("jax", "jaxlib", "flax", "orbax-checkpoint", "numpy")
+# The oldest drivers that JAX's wheels work with: docs.jax.dev, "Installing JAX".
+_DRIVER_CUDA13, _DRIVER_CUDA12 = 580, 525
+_PROC = Path("/proc/driver/nvidia/version")
+_DEVICE = Path("/dev/nvidia0")
+
+
+def info_rows() -> list[tuple[str, str]]:
+    """What to tell about this installation, as (name, value), JAX's devices last."""
+    rows = [("samjax", __version__), ("python", f"{platform.python_version()} ({sys.executable})")]
+    rows += [(package, _version(package)) for package in _PACKAGES]
+    rows += [
+        ("platform", platform.platform()),
+        ("default dtype", "float32, precision highest"),
+        ("cache", _cache()),
+    ]
+    try:
+        import jax
+
+        devices = jax.devices()
+    except Exception as error:  # a broken plugin raises what it likes
+        return [*rows, ("devices", f"none, JAX does not start: {_first_line(error)}")]
+    rows += [("device", f"{d.platform}:{d.id} {d.device_kind}") for d in devices]
+    advice = idle_gpu(nvidia_driver(), {d.platform for d in devices})
+    return [*rows, ("warning", advice)] if advice else rows
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _cache() -> str:
+    folder = hub.cache_folder()
+    cached = [name for name, file in hub.OFFICIAL.items() if (folder / file.name).is_file()]
+    return f"{folder} ({', '.join(cached) or 'no downloads yet'})"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def nvidia_driver() -> str | None:
+    """The version of the NVIDIA driver, "" if a GPU is there but does not tell, None without."""
+    try:
+        if found := driver_version(_PROC.read_text()):
+            return found
+    except OSError:
+        pass
+    if tool := shutil.which("nvidia-smi"):
+        query = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+        try:
+            run = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            pass
+        else:
+            return run.stdout.strip().partition("\n")[0]
+    return "" if _DEVICE.exists() else None
+
+
+def driver_version(text: str) -> str | None:
+    """The version in the text of /proc/driver/nvidia/version."""
+    match = re.search(r"Kernel Module\b.*?\s(\d+\.[\d.]+)", text)
+    return match[1] if match else None
+
+
+def idle_gpu(driver: str | None, platforms: Iterable[str]) -> str | None:
+    """What to do if there is an NVIDIA GPU and JAX uses the CPU only, else None."""
+    if driver is None or set(platforms) != {"cpu"}:
+        return None
+    major = int(driver.split(".")[0]) if driver.split(".")[0].isdigit() else None
+    named = f"NVIDIA driver {driver}" if driver else "an NVIDIA GPU"
+    if major is not None and major < _DRIVER_CUDA12:
+        return f"{named} is too old for JAX, which uses the CPU: update it to {_DRIVER_CUDA13}"
+    extra = "cuda12" if major is not None and major < _DRIVER_CUDA13 else "cuda13"
+    return f"{named} is here, but JAX uses the CPU: pip install 'samjax[{extra}]'"

@@ -1,0 +1,161 @@
+"""What ``samjax segment`` writes for one image: all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int, UInt8
+from PIL import Image
+
+from samjax.errors import SamjaxError
+from samjax.files import replacing
+from samjax.predictor import Prediction
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Masks of O objects, each object's C candidates by falling score.
+
+    ``order`` is the index of each candidate in the network's own order.
+    """
+
+    masks: Bool[np.ndarray, "O C H W"]
+    scores: Float32[np.ndarray, "O C"]
+    low_res: Float32[np.ndarray, "O C m m"]
+    order: Int[np.ndarray, "O C"]
+
+
+def rank(prediction: Prediction) -> Ranked:
+    """Sort the candidates of ``SamPredictor.predict_many`` by falling score."""
+    order = np.argsort(-prediction.scores, axis=1, kind="stable")
+    rows = np.arange(len(order))[:, None]
+    masks, scores, low_res = (part[rows, order] for part in prediction)
+    return Ranked(masks, scores, low_res, order)
+
+
+@dataclass(frozen=True)
+class Names:
+    """File names of one image's results; ``masks`` by object, then by rank."""
+
+    masks: tuple[tuple[str, ...], ...]
+    arrays: str
+    record: str
+    overlay: str
+
+    def __iter__(self) -> Iterator[str]:
+        for names in self.masks:
+            yield from names
+        yield from (self.arrays, self.overlay, self.record)
+
+
+def result_names(stem: str, objects: int, candidates: int) -> Names:
+    """The names for the image called ``stem``."""
+    starts = [stem] if objects == 1 else [f"{stem}_object{i + 1}" for i in range(objects)]
+    masks = tuple(tuple(f"{s}_mask_{j + 1}.png" for j in range(candidates)) for s in starts)
+    return Names(masks, f"{stem}_masks.npz", f"{stem}.json", f"{stem}_overlay.png")
+
+
+def plan(
+    images: Sequence[Path], out: Path, objects: int, candidates: int, *, overwrite: bool
+) -> list[Names]:
+    """The names of every image's results, if they can all be written.
+
+    Raises:
+        SamjaxError: two images with the same names, existing results, or an unusable folder.
+    """
+    check_folder(out)
+    planned = [result_names(image.stem, objects, candidates) for image in images]
+    owner: dict[str, Path] = {}
+    for image, names in zip(images, planned, strict=True):
+        for name in names:
+            other = owner.setdefault(name.casefold(), image)
+            if other is not image:
+                raise SamjaxError(
+                    f"{other} and {image} would both write {out / name}; "
+                    "run them one by one with different --out"
+                )
+            if not overwrite and (out / name).exists():
+                raise SamjaxError(
+                    f"{out / name} exists; choose another --out, or pass --overwrite"
+                )
+    return planned
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a folder that cannot be made or written to; makes nothing.
+
+    Raises:
+        SamjaxError: why not.
+    """
+    with output_errors(out):
+        nearest = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise SamjaxError(f"--out {out}: {nearest} is a file, not a folder; choose another --out")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise SamjaxError(
+            f"--out {out}: no permission to write in {nearest.absolute()}; choose another --out"
+        )
+
+
+@contextmanager
+def output_errors(out: Path) -> Iterator[None]:
+    """Turn the errors of a disk into one line."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise SamjaxError(
+            f"--out {out}: cannot be written ({error.strerror or error}); "
+            "check permissions and free space, or choose another --out"
+        ) from error
+
+
+def write_results(
+    out: Path,
+    names: Names,
+    ranked: Ranked,
+    overlay: UInt8[np.ndarray, "H W 3"],
+    record: dict,
+) -> None:
+    """Write all files under temporary names, then rename them, the JSON last.
+
+    The arrays are C x H x W for one object, as ``SamPredictor.predict`` returns them, and
+    O x C x H x W for several.
+
+    Raises:
+        SamjaxError: the folder or disk does not take them; none is left.
+    """
+    arrays = {
+        "masks": ranked.masks,
+        "scores": ranked.scores,
+        "low_res": ranked.low_res,
+        "order": ranked.order,
+    }
+    if len(ranked.masks) == 1:
+        arrays = {key: value[0] for key, value in arrays.items()}
+    with output_errors(out), ExitStack() as stack:
+
+        def temporary(name: str) -> Path:
+            return stack.enter_context(replacing(out / name))
+
+        # Left in the opposite order: who finds the JSON finds the rest.
+        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary(names.record).write_text(text + "\n", encoding="utf-8")
+        _save_png(temporary(names.overlay), overlay)
+        with temporary(names.arrays).open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        for object_names, masks in zip(names.masks, ranked.masks, strict=True):
+            for name, mask in zip(object_names, masks, strict=True):
+                _save_png(temporary(name), mask.astype(np.uint8) * np.uint8(255))
+
+
+def _save_png(path: Path, array: UInt8[np.ndarray, "*shape"]) -> None:
+    with path.open("wb") as file:
+        Image.fromarray(array).save(file, format="PNG")

@@ -1,0 +1,150 @@
+"""``samjax segment``: check everything, load the model, then one image after the other."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from samjax import __version__
+from samjax.commands.loading import load_model
+from samjax.commands.request import Request, check_inside
+from samjax.commands.results import Names, Ranked, plan, rank, write_results
+from samjax.engine import Segmenter, choose_device, choose_dtype
+from samjax.errors import PromptError
+from samjax.image import read_image
+from samjax.masks import mask_to_logits
+from samjax.predictor import Prediction, SamPredictor
+from samjax.viz import overlay
+
+MULTIMASK = 3  # masks of one prompt, in every supported family
+
+
+@dataclass(frozen=True)
+class Job:
+    """The options of one run; see ``samjax segment --help``."""
+
+    images: tuple[Path, ...]
+    request: Request
+    model: str
+    out: Path
+    single: bool
+    threshold: float
+    dtype: str
+    device: str | None
+    precision: str
+    overwrite: bool
+
+
+def segment(job: Job) -> None:
+    """Segment every image and write the results; one line an image on stdout.
+
+    Raises:
+        SamjaxError: wrong input; before anything is written where that can be known before.
+    """
+    if not math.isfinite(job.threshold):
+        raise PromptError(f"--threshold {job.threshold}: give a finite logit, such as 0")
+    choose_device(job.device)
+    choose_dtype(job.dtype)
+    # Read twice: a folder of photographs does not fit into memory, and a broken last one should
+    # not come out after an hour.
+    for path in job.images:
+        check_inside(job.request, read_image(path).shape[:2], path)
+    candidates = 1 if job.single else MULTIMASK
+    planned = plan(
+        job.images, job.out, job.request.objects, candidates, overwrite=job.overwrite
+    )
+    sam = load_model(job.model, dtype=job.dtype, precision=job.precision, device=job.device)
+    predictor = SamPredictor(sam)
+    predictor.mask_threshold = job.threshold
+    one = len(job.images) == 1 or not sys.stderr.isatty()
+    pairs = list(zip(job.images, planned, strict=True))
+    for path, names in tqdm(pairs, unit="image", leave=False, disable=one):
+        line = _segment_one(predictor, job, path, names)
+        tqdm.write(line, file=sys.stdout)
+
+
+def _segment_one(predictor: SamPredictor, job: Job, path: Path, names: Names) -> str:
+    image = read_image(path)
+    check_inside(job.request, image.shape[:2], path)  # it may have changed meanwhile
+    predictor.set_image(image)
+    ranked = rank(predict(predictor, job.request, multimask=not job.single))
+    points = np.array([p[:2] for p in job.request.points]).reshape(-1, 2)
+    labels = np.array([p[2] for p in job.request.points])
+    picture = overlay(image, ranked.masks[:, 0], points, labels, np.array(job.request.boxes))
+    record = describe_results(job, predictor.model, path, image.shape[:2], names, ranked)
+    write_results(job.out, names, ranked, picture, record)
+    return summary(job, path, names, ranked)
+
+
+def predict(predictor: SamPredictor, request: Request, *, multimask: bool) -> Prediction:
+    """``SamPredictor.predict_many`` with the prompts of the command line."""
+    low_res_size = predictor.model.config.low_res_size
+    logits = None if request.mask is None else mask_to_logits(request.mask, low_res_size)[None]
+    return predictor.predict_many(
+        [[p[:2] for p in request.points]] if request.points else None,
+        [[p[2] for p in request.points]] if request.points else None,
+        request.boxes or None,
+        logits,
+        multimask_output=multimask,
+    )
+
+
+def describe_results(
+    job: Job, sam: Segmenter, path: Path, size: tuple[int, int], names: Names, ranked: Ranked
+) -> dict:
+    """The JSON beside the masks: what was asked of which model, and what came out."""
+    request = job.request
+    objects = [
+        {
+            "box": list(request.boxes[i]) if request.boxes else None,
+            "masks": [
+                {
+                    "rank": j + 1,
+                    "score": round(float(ranked.scores[i, j]), 6),
+                    "area": int(ranked.masks[i, j].sum()),
+                    "model_index": int(ranked.order[i, j]),
+                    "file": name,
+                }
+                for j, name in enumerate(object_names)
+            ],
+        }
+        for i, object_names in enumerate(names.masks)
+    ]
+    return {
+        "samjax": __version__,
+        "image": str(path),
+        "width": size[1],
+        "height": size[0],
+        "prompts": {
+            "points": [list(p[:2]) for p in request.points],
+            "labels": [p[2] for p in request.points],
+            "boxes": [list(box) for box in request.boxes],
+            "mask": None if request.mask_path is None else str(request.mask_path),
+        },
+        "model": job.model,
+        "family": sam.family,
+        "preprocessing": sam.preset.name,
+        "dtype": sam.dtype.name,
+        "precision": sam.precision,
+        "device": str(sam.device),
+        "threshold": job.threshold,
+        "objects": objects,
+        "files": list(names),
+    }
+
+
+def summary(job: Job, path: Path, names: Names, ranked: Ranked) -> str:
+    """One line for stdout."""
+    objects, candidates = ranked.scores.shape
+    masks = f"{candidates} mask{'s' * (candidates > 1)}"
+    if objects == 1:
+        what, shown = masks, ranked.scores[0]
+    else:
+        what, shown = f"{objects} objects with {masks} each, best", ranked.scores[:, 0]
+    scores = " ".join(f"{score:.2f}" for score in shown[:8]) + " ..." * (len(shown) > 8)
+    return f"{path}: {what}, IoU {scores} -> {job.out / names.overlay}"
