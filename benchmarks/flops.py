@@ -1,0 +1,23 @@
+"""Operations of SAM's image encoder, counted from its sizes (a multiply-add is two)."""
+
+from __future__ import annotations
+
+from samjax.config import SamConfig
+
+
+def encoder_flops(config: SamConfig, *, attention: bool = True) -> float:
+    """Useful floating-point operations of one image, without the padding of windows.
+
+    ``attention=False`` leaves out the two attention products and the relative positions: the
+    convention of most published GMACs (half of this number).
+    """
+    c = config.image_encoder
+    tokens, width = c.grid**2, c.width
+    total = 2 * tokens * 3 * c.patch_size**2 * width
+    for block in range(c.depth):
+        side = c.grid if block in c.global_blocks else c.window_size
+        total += 2 * tokens * width * (4 * width + 2 * c.mlp_dim)  # qkv, proj; the MLP
+        if attention:
+            total += 4 * tokens * side**2 * width  # QK^T and AV
+            total += 4 * tokens * side * width  # relative positions in y and x
+    return total + 2 * tokens * c.out_dim * (width + 9 * c.out_dim)
