@@ -11,6 +11,7 @@ import os
 from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,12 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32
 
 from samjax.checkpoint import hub, store
-from samjax.checkpoint.loading import fill_model, model_parameters, parameter_count
+from samjax.checkpoint.loading import (
+    fill_model,
+    model_parameters,
+    parameter_count,
+    random_parameters,
+)
 from samjax.config import SamConfig
 from samjax.errors import CheckpointError, DeviceError
 from samjax.model.attention import ACCELERATOR_CHUNKS, CPU_CHUNKS, Chunks
@@ -108,6 +114,7 @@ class Segmenter:
         self._decode = jax.jit(
             partial(_decode, decoder, precision, chunks), static_argnames="multimask"
         )
+        self._positions = jax.jit(partial(_positions, decoder))
 
     def __repr__(self) -> str:
         e = self.config.image_encoder
@@ -125,13 +132,16 @@ class Segmenter:
         return self._encode(self._encoder_leaves, pixels, size)
 
     def decode(
-        self, image_embedding: Float[Array, "g g c"], prompts: Prompts, *, multimask: bool
+        self, image_embedding: Float[Array, "g g c"], prompts: Prompts, *, multimask: bool | None
     ) -> tuple[Float[Array, "p m 4g 4g"], Float[Array, "p m"]]:
         """Low-res mask logits and predicted IoUs of many prompts, on the device.
 
-        Compiled once for each bucketed number of prompts and tokens; see ``click`` for one.
+        ``multimask=None`` gives all masks, the single one first. Compiled once for each number
+        of prompts and tokens: fill them to buckets; see ``click`` for one prompt.
         """
-        return self._decode(self._decoder_leaves, image_embedding, prompts, multimask=multimask)
+        return self._decode(
+            self._decoder_leaves, self._image_pe, image_embedding, prompts, multimask=multimask
+        )
 
     def click(
         self, image_embedding: Float[Array, "g g c"], prompts: Prompts, *, multimask: bool
@@ -146,11 +156,13 @@ class Segmenter:
             m = self.config.low_res_size
             none = np.zeros((1, m, m), np.float32)
             prompts = prompts._replace(masks=none, has_mask=np.zeros(1, bool))
-        low_res, iou = jax.device_get(
-            self._decode(self._decoder_leaves, image_embedding, prompts, multimask=None)
-        )
+        low_res, iou = jax.device_get(self.decode(image_embedding, prompts, multimask=None))
         select = select_masks(multimask)
         return low_res[:, select], iou[:, select]
+
+    @cached_property
+    def _image_pe(self) -> Array:
+        return self._positions(self._decoder_leaves)
 
     def warmup(self) -> Segmenter:
         """Compile what a first image and a first click need, so that they do not wait."""
@@ -182,7 +194,7 @@ def _flat(module: nnx.Module) -> tuple[tuple, list[Array]]:
     return (graphdef, treedef), leaves
 
 
-def _restore(structure: tuple, leaves: list[Array]) -> nnx.Module:
+def _restore(structure: tuple, leaves: list[Array]) -> Any:
     graphdef, treedef = structure
     return nnx.merge(graphdef, jax.tree.unflatten(treedef, leaves))
 
@@ -201,11 +213,16 @@ def _encode(
         return _restore(structure, leaves)(normalise(pixels, input_size, preset), chunks)
 
 
+def _positions(structure: tuple, leaves: list[Array]) -> Array:
+    return _restore(structure, leaves).prompt_encoder.image_positions()
+
+
 def _decode(
     structure: tuple,
     precision: str,
     chunks: Chunks,
     leaves: list[Array],
+    image_pe: Array,
     image_embedding: Array,
     prompts: Prompts,
     *,
@@ -213,7 +230,9 @@ def _decode(
 ) -> tuple[Array, Array]:
     with jax.default_matmul_precision(precision):
         decoder = _restore(structure, leaves)
-        return decoder(image_embedding, prompts, multimask=multimask, chunks=chunks)
+        return decoder(
+            image_embedding, prompts, multimask=multimask, image_pe=image_pe, chunks=chunks
+        )
 
 
 def embedded_path() -> Path:
@@ -243,7 +262,7 @@ def locate(source: str | os.PathLike | None, *, progress: bool = True) -> Path:
 
 
 def load(
-    source: str | os.PathLike | None = None,
+    source: str | os.PathLike | SamConfig | None = None,
     *,
     dtype: str = "float32",
     precision: str = "highest",
@@ -256,7 +275,8 @@ def load(
     Args:
         source: None for the small embedded checkpoint (offline); "vit_b", "vit_l", "vit_h" for
             the official weights (downloaded once); else a path: .pth, .safetensors, a Hugging
-            Face folder, or a folder written by ``samjax convert``.
+            Face folder, or a folder written by ``samjax convert``. A SamConfig gives random
+            weights of its sizes, for timing.
         dtype: "float32", "bfloat16" or "float16", of the network's products.
         precision: of float32 products on GPU and TPU: "highest" (the official numbers), "high",
             "default" (may be TF32).
@@ -268,9 +288,12 @@ def load(
         CheckpointError, DownloadError, DeviceError: each says what, why and what to do.
     """
     chosen, kind = choose_device(device), choose_dtype(dtype)
-    path = locate(source, progress=progress)
-    name = "embedded" if source is None else str(source)
-    found = store.read(path, placement=chosen)
+    if isinstance(source, SamConfig):
+        name = "random weights"
+        found = store.Checkpoint(random_parameters(source), source, "random", None)
+    else:
+        name = "embedded" if source is None else str(source)
+        found = store.read(locate(source, progress=progress), placement=chosen)
     preset = get_preset(preprocess or found.preprocess or "sam")
     return Segmenter(
         fill_model(found.parameters, found.config, dtype=kind, placement=chosen),

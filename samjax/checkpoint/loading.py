@@ -137,7 +137,25 @@ def to_official(parameters: Mapping[str, np.ndarray], config: SamConfig) -> dict
 
 def abstract_model(config: SamConfig) -> Sam:
     """The network's structure with shapes for weights: no memory, no random numbers."""
-    return nnx.eval_shape(lambda: Sam(config, rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: Sam(config, rngs=None))
+
+
+def random_parameters(config: SamConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random parameters of these sizes: for timing and tests, where no weights are needed.
+
+    Kernels keep the variance of what they multiply, norms are near the identity.
+    """
+    rng = np.random.default_rng(seed)
+    parameters = {}
+    for entry in official_layout(config).values():
+        value = rng.standard_normal(entry.shape, np.float32)
+        if entry.kind != "same":
+            inputs = entry.shape[0] if entry.kind == "transposed" else np.prod(entry.shape[1:])
+            value *= np.float32(inputs**-0.5)
+        elif entry.path.endswith((".scale", ".bias")):
+            value = value * np.float32(0.1) + np.float32(entry.path.endswith(".scale"))
+        parameters[entry.path] = entry.to_samjax(value)
+    return parameters
 
 
 def parameter_dtype(path: str, dtype: np.dtype | type) -> np.dtype:

@@ -28,7 +28,7 @@ _EPS = 1e-6
 class Attention(nnx.Module):
     """Multi-head attention within windows of ``window`` patches (the grid: global)."""
 
-    def __init__(self, config: ImageEncoderConfig, window: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: ImageEncoderConfig, window: int, *, rngs: nnx.Rngs | None):
         width = config.width
         head_dim = width // config.num_heads
         self.num_heads, self.window, self.grid = config.num_heads, window, config.grid
@@ -60,7 +60,7 @@ class Attention(nnx.Module):
 class Block(nnx.Module):
     """A transformer block; attention is windowed or global by its window's size."""
 
-    def __init__(self, config: ImageEncoderConfig, window: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: ImageEncoderConfig, window: int, *, rngs: nnx.Rngs | None):
         self.norm1 = LayerNorm(config.width, eps=_EPS)
         self.attn = Attention(config, window, rngs=rngs)
         self.norm2 = LayerNorm(config.width, eps=_EPS)
@@ -80,7 +80,7 @@ class Block(nnx.Module):
 class PatchEmbed(nnx.Module):
     """Non-overlapping patches to tokens: a convolution whose stride is its kernel's size."""
 
-    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs | None):
         # (row, column, colour) flattened, times width
         self.patch = config.patch_size
         self.proj = Linear(3 * config.patch_size**2, config.width, rngs=rngs)
@@ -94,7 +94,7 @@ class PatchEmbed(nnx.Module):
 class Neck(nnx.Module):
     """Width of the ViT to width of the image embedding: 1x1 and 3x3 convolution."""
 
-    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs | None):
         out = config.out_dim
         self.conv1 = Linear(config.width, out, use_bias=False, rngs=rngs)
         self.norm1 = LayerNorm(out, eps=_EPS)
@@ -113,7 +113,7 @@ class Neck(nnx.Module):
 class ImageEncoder(nnx.Module):
     """An image to its embedding."""
 
-    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs | None):
         g = config.grid
         self.config = config
         self.patch_embed = PatchEmbed(config, rngs=rngs)

@@ -36,6 +36,11 @@ def gelu(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     return jax.nn.gelu(x, approximate=False)
 
 
+def random(rngs: nnx.Rngs | None, shape: tuple[int, ...], scale: float) -> Float[Array, "*s"]:
+    """Initial values; zeros without ``rngs``, for a structure that is filled from a checkpoint."""
+    return jnp.zeros(shape) if rngs is None else scale * jax.random.normal(rngs.params(), shape)
+
+
 def block_size(length: int, limit: int | None) -> int:
     """The largest divisor of ``length`` that is not above ``limit`` (None: no limit)."""
     if limit is None or limit >= length:
@@ -61,9 +66,8 @@ def map_blocks(function: Callable[[_Tree], _Out], xs: _Tree, limit: int | None) 
 class Linear(nnx.Module):
     """A dense layer; ``kernel`` has shape (inputs, outputs)."""
 
-    def __init__(self, inputs: int, outputs: int, *, use_bias: bool = True, rngs: nnx.Rngs):
-        init = nnx.initializers.truncated_normal(0.02)
-        self.kernel = nnx.Param(init(rngs.params(), (inputs, outputs)))
+    def __init__(self, inputs: int, outputs: int, *, use_bias: bool = True, rngs: nnx.Rngs | None):
+        self.kernel = nnx.Param(random(rngs, (inputs, outputs), 0.02))
         self.bias = nnx.Param(jnp.zeros(outputs)) if use_bias else None
 
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
@@ -94,7 +98,12 @@ class MLP(nnx.Module):
     """Two dense layers with an activation between (official MLPBlock)."""
 
     def __init__(
-        self, width: int, hidden: int, activation: Callable[[Array], Array], *, rngs: nnx.Rngs
+        self,
+        width: int,
+        hidden: int,
+        activation: Callable[[Array], Array],
+        *,
+        rngs: nnx.Rngs | None,
     ):
         self.lin1 = Linear(width, hidden, rngs=rngs)
         self.lin2 = Linear(hidden, width, rngs=rngs)
@@ -107,11 +116,9 @@ class MLP(nnx.Module):
 class Conv2x2(nnx.Module):
     """A 2x2 convolution of stride 2: each 2x2 square of pixels times one matrix."""
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs | None):
         # (row, column, in, out) flattened to (4 * in, out)
-        self.kernel = nnx.Param(
-            nnx.initializers.truncated_normal(0.02)(rngs.params(), (4 * inputs, outputs))
-        )
+        self.kernel = nnx.Param(random(rngs, (4 * inputs, outputs), 0.02))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h/2 w/2 o"]:
@@ -129,11 +136,9 @@ class ConvTranspose2x2(nnx.Module):
     its own; the caller sorts pixels into rows once, at the very end, on a thin array.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs | None):
         # (in, row, column, out) flattened to (in, 4 * out)
-        self.kernel = nnx.Param(
-            nnx.initializers.truncated_normal(0.02)(rngs.params(), (inputs, 4 * outputs))
-        )
+        self.kernel = nnx.Param(random(rngs, (inputs, 4 * outputs), 0.02))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b 4 o"]:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from samjax.config import MaskDecoderConfig
 from samjax.model.attention import UNCHUNKED, Chunks
-from samjax.model.layers import MLP, ConvTranspose2x2, LayerNorm, Linear, gelu, map_blocks
+from samjax.model.layers import MLP, ConvTranspose2x2, LayerNorm, Linear, gelu, map_blocks, random
 
 
 def select_masks(multimask: bool) -> slice:
@@ -27,7 +27,7 @@ def select_masks(multimask: bool) -> slice:
 class Attention(nnx.Module):
     """Attention between tokens and pixels; ``inner`` is the width of the projections."""
 
-    def __init__(self, width: int, inner: int, num_heads: int, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, inner: int, num_heads: int, *, rngs: nnx.Rngs | None):
         self.num_heads = num_heads
         self.q_proj = Linear(width, inner, rngs=rngs)
         self.k_proj = Linear(width, inner, rngs=rngs)
@@ -60,7 +60,7 @@ class Attention(nnx.Module):
 class TwoWayBlock(nnx.Module):
     """Tokens attend to themselves and to the image; the image attends to the tokens."""
 
-    def __init__(self, config: MaskDecoderConfig, *, first: bool, rngs: nnx.Rngs):
+    def __init__(self, config: MaskDecoderConfig, *, first: bool, rngs: nnx.Rngs | None):
         width, inner, heads = config.embed_dim, config.attention_dim, config.num_heads
         eps = config.layer_norm_eps
         self.first = first
@@ -114,7 +114,7 @@ class TwoWayBlock(nnx.Module):
 class TwoWayTransformer(nnx.Module):
     """Alternating attention between prompt tokens and image."""
 
-    def __init__(self, config: MaskDecoderConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: MaskDecoderConfig, *, rngs: nnx.Rngs | None):
         width, inner = config.embed_dim, config.attention_dim
         self.layers = nnx.List(
             TwoWayBlock(config, first=i == 0, rngs=rngs) for i in range(config.depth)
@@ -144,7 +144,7 @@ class TwoWayTransformer(nnx.Module):
 class Head(nnx.Module):
     """Dense layers with ReLU between them (official MLP)."""
 
-    def __init__(self, widths: tuple[int, ...], *, rngs: nnx.Rngs):
+    def __init__(self, widths: tuple[int, ...], *, rngs: nnx.Rngs | None):
         self.layers = nnx.List(Linear(i, o, rngs=rngs) for i, o in pairwise(widths))
 
     def __call__(self, x: Float[Array, "p i"]) -> Float[Array, "p o"]:
@@ -157,7 +157,7 @@ class Head(nnx.Module):
 class Upscaling(nnx.Module):
     """Image embedding to four times its size, each pixel's 4x4 square kept together."""
 
-    def __init__(self, width: int, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, *, rngs: nnx.Rngs | None):
         self.conv1 = ConvTranspose2x2(width, width // 4, rngs=rngs)
         self.norm1 = LayerNorm(width // 4, eps=1e-6)
         self.conv2 = ConvTranspose2x2(width // 4, width // 8, rngs=rngs)
@@ -169,12 +169,12 @@ class Upscaling(nnx.Module):
 class MaskDecoder(nnx.Module):
     """Image embedding and prompt embeddings to masks and their predicted quality."""
 
-    def __init__(self, config: MaskDecoderConfig, *, rngs: nnx.Rngs):
-        width, init = config.embed_dim, nnx.initializers.normal(1.0)
+    def __init__(self, config: MaskDecoderConfig, *, rngs: nnx.Rngs | None):
+        width = config.embed_dim
         tokens = config.num_masks + 1
         self.transformer = TwoWayTransformer(config, rngs=rngs)
-        self.iou_token = nnx.Param(init(rngs.params(), (1, width)))
-        self.mask_tokens = nnx.Param(init(rngs.params(), (tokens, width)))
+        self.iou_token = nnx.Param(random(rngs, (1, width), 1.0))
+        self.mask_tokens = nnx.Param(random(rngs, (tokens, width), 1.0))
         self.output_upscaling = Upscaling(width, rngs=rngs)
         self.output_hypernetworks_mlps = nnx.List(
             Head((width, width, width, width // 8), rngs=rngs) for _ in range(tokens)

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from samjax.config import SamConfig
-from samjax.model.layers import Conv2x2, LayerNorm, Linear, gelu
+from samjax.model.layers import Conv2x2, LayerNorm, Linear, gelu, random
 
 # What a prompt token is. The first four index the official point_embeddings.
 NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = 0, 1, 2, 3
@@ -36,8 +36,8 @@ class Prompts(NamedTuple):
 class PositionalEncoding(nnx.Module):
     """Random Fourier features of coordinates (official PositionEmbeddingRandom)."""
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs):
-        self.gaussian_matrix = nnx.Param(nnx.initializers.normal(1.0)(rngs.params(), (2, features)))
+    def __init__(self, features: int, *, rngs: nnx.Rngs | None):
+        self.gaussian_matrix = nnx.Param(random(rngs, (2, features), 1.0))
 
     def __call__(self, xy: Float[Array, "*b 2"]) -> Float[Array, "*b c"]:
         """Encode coordinates in [0, 1]."""
@@ -58,7 +58,7 @@ class PositionalEncoding(nnx.Module):
 class MaskDownscaling(nnx.Module):
     """Low-res mask logits to the size and width of the image embedding."""
 
-    def __init__(self, channels: int, width: int, *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, width: int, *, rngs: nnx.Rngs | None):
         self.conv1 = Conv2x2(1, channels // 4, rngs=rngs)
         self.norm1 = LayerNorm(channels // 4, eps=1e-6)
         self.conv2 = Conv2x2(channels // 4, channels, rngs=rngs)
@@ -74,16 +74,13 @@ class MaskDownscaling(nnx.Module):
 class PromptEncoder(nnx.Module):
     """Prompts to sparse tokens and a dense embedding."""
 
-    def __init__(self, config: SamConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: SamConfig, *, rngs: nnx.Rngs | None):
         width = config.prompt_encoder.embed_dim
-        init = nnx.initializers.normal(1.0)
         self.image_size, self.embedding_size = config.image_size, config.grid
         self.pe_layer = PositionalEncoding(width // 2, rngs=rngs)
-        self.point_embeddings = nnx.List(
-            nnx.Param(init(rngs.params(), (1, width))) for _ in range(4)
-        )
-        self.not_a_point_embed = nnx.Param(init(rngs.params(), (1, width)))
-        self.no_mask_embed = nnx.Param(init(rngs.params(), (1, width)))
+        self.point_embeddings = nnx.List(nnx.Param(random(rngs, (1, width), 1.0)) for _ in range(4))
+        self.not_a_point_embed = nnx.Param(random(rngs, (1, width), 1.0))
+        self.no_mask_embed = nnx.Param(random(rngs, (1, width), 1.0))
         self.mask_downscaling = MaskDownscaling(
             config.prompt_encoder.mask_channels, width, rngs=rngs
         )

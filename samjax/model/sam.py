@@ -15,7 +15,7 @@ from samjax.model.prompt_encoder import ABSENT, PromptEncoder, Prompts
 class PromptDecoder(nnx.Module):
     """Prompt encoder and mask decoder: all that a click needs once an image is encoded."""
 
-    def __init__(self, config: SamConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: SamConfig, *, rngs: nnx.Rngs | None):
         self.prompt_encoder = PromptEncoder(config, rngs=rngs)
         self.mask_decoder = MaskDecoder(config.mask_decoder, rngs=rngs)
 
@@ -25,13 +25,18 @@ class PromptDecoder(nnx.Module):
         prompts: Prompts,
         *,
         multimask: bool | None,
+        image_pe: Float[Array, "n c"] | None = None,
         chunks: Chunks = UNCHUNKED,
     ) -> tuple[Float[Array, "p m 4g 4g"], Float[Array, "p m"]]:
-        """Low-res mask logits and predicted IoUs of ``p`` prompts for one image."""
+        """Low-res mask logits and predicted IoUs of ``p`` prompts for one image.
+
+        ``image_pe`` is ``prompt_encoder.image_positions()``, which depends on the weights alone;
+        given, it is not computed again (a tenth of a click on a CPU).
+        """
         encoder = self.prompt_encoder
         return self.mask_decoder(
             image_embedding,
-            encoder.image_positions(),
+            encoder.image_positions() if image_pe is None else image_pe,
             encoder.sparse(prompts.coords, prompts.kinds),
             prompts.kinds != ABSENT,
             encoder.dense(prompts.masks, prompts.has_mask),
@@ -41,14 +46,14 @@ class PromptDecoder(nnx.Module):
 
 
 class Sam(nnx.Module):
-    """The whole network; arrays in, arrays out.
+    """The whole network; arrays in, arrays out. ``rngs=None`` leaves zeros to be filled.
 
     >>> sam = Sam(SamConfig.vit_b(), rngs=nnx.Rngs(0))
     >>> embedding = sam.encode(image)                               # (64, 64, 256)
     >>> low_res, iou = sam.decode(embedding, prompts, multimask=True)  # (p, 3, 256, 256), (p, 3)
     """
 
-    def __init__(self, config: SamConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: SamConfig, *, rngs: nnx.Rngs | None):
         self.config = config
         self.image_encoder = ImageEncoder(config.image_encoder, rngs=rngs)
         self.decoder = PromptDecoder(config, rngs=rngs)
