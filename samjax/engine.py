@@ -47,7 +47,13 @@ def choose_device(device: str | jax.Device | None) -> jax.Device:
         DeviceError: JAX has no such device here.
     """
     if device is None:
-        return jax.devices()[0]
+        try:
+            return jax.devices()[0]
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise DeviceError(
+                f"JAX finds no device ({reason}): check JAX_PLATFORMS and your drivers"
+            ) from None
     if not isinstance(device, str):
         return device
     platform, _, index = device.partition(":")
@@ -100,8 +106,6 @@ class Segmenter:
         source: str,
         notes: tuple[str, ...] = (),
     ):
-        if precision not in PRECISIONS:
-            raise DeviceError(f"precision {precision!r}: use {', '.join(PRECISIONS)}")
         self.config: SamConfig = model.config
         self.preset, self.dtype, self.precision = preset, dtype, precision
         self.device, self.family, self.source, self.notes = device, family, source, notes
@@ -133,7 +137,7 @@ class Segmenter:
 
     def decode(
         self, image_embedding: Float[Array, "g g c"], prompts: Prompts, *, multimask: bool | None
-    ) -> tuple[Float[Array, "p m 4g 4g"], Float[Array, "p m"]]:
+    ) -> tuple[Float[Array, "p m 4*g 4*g"], Float[Array, "p m"]]:
         """Low-res mask logits and predicted IoUs of many prompts, on the device.
 
         ``multimask=None`` gives all masks, the single one first. Compiled once for each number
@@ -145,7 +149,7 @@ class Segmenter:
 
     def click(
         self, image_embedding: Float[Array, "g g c"], prompts: Prompts, *, multimask: bool
-    ) -> tuple[Float32[np.ndarray, "1 m 4g 4g"], Float32[np.ndarray, "1 m"]]:
+    ) -> tuple[Float32[np.ndarray, "1 m 4*g 4*g"], Float32[np.ndarray, "1 m"]]:
         """The same for one prompt, on the host, by one compiled function for every click.
 
         With or without a mask prompt, for one mask or several: the network always takes the
@@ -287,6 +291,8 @@ def load(
     Raises:
         CheckpointError, DownloadError, DeviceError: each says what, why and what to do.
     """
+    if precision not in PRECISIONS:
+        raise DeviceError(f"precision {precision!r} is not known: use {', '.join(PRECISIONS)}")
     chosen, kind = choose_device(device), choose_dtype(dtype)
     if isinstance(source, SamConfig):
         name = "random weights"

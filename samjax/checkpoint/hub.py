@@ -14,10 +14,11 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -139,16 +140,24 @@ def _download(url: str, path: Path, remote: RemoteFile, progress: bool) -> None:
     import pooch
 
     bar = _progress_bar(remote) if progress and _someone_watches() else None
-    with closing(bar) if bar is not None else nullcontext(), _quiet(pooch.get_logger()):
+    with ExitStack() as stack:
+        stack.enter_context(_quiet(pooch.get_logger()))
+        if bar is not None:
+            stack.callback(bar.close)
+
+        def close_at_the_end(response: Any, **_options: Any) -> None:
+            stack.callback(response.close)  # pooch leaves it open when a download fails
+
         pooch.retrieve(
             url,
             known_hash=f"sha256:{remote.sha256}",
             fname=path.name,
             path=path.parent,
             downloader=pooch.HTTPDownloader(
-                progressbar=bar if bar is not None else False,
+                progressbar=False if bar is None else bar,
                 chunk_size=_CHUNK_BYTES,
                 timeout=_CONNECT_READ_SECONDS,
+                hooks={"response": close_at_the_end},
             ),
         )
 
@@ -201,7 +210,7 @@ def _root(error: BaseException) -> str:
         error = error.args[0]
     reason: Any = getattr(error, "reason", None) or error
     text = str(reason.args[-1]) if getattr(reason, "args", ()) else str(reason)
-    return text.split(">: ")[-1].strip() or type(error).__name__
+    return re.split(r"[)>]: ", text)[-1].strip() or type(error).__name__
 
 
 def _cache_error(folder: Path, error: OSError) -> DownloadError:

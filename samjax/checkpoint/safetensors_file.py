@@ -40,7 +40,7 @@ _DTYPES = {
 
 def is_safetensors(data: np.ndarray) -> bool:
     """Whether the file's bytes begin like safetensors: a header's length, then ``{``."""
-    return len(data) > 8 and 2 <= _header_length(data) < 2**40 and data[8] == ord("{")
+    return len(data) > 8 and 2 <= _header_length(data) < 2**40 and bool(data[8] == ord("{"))
 
 
 def read_safetensors(data: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, str]]:

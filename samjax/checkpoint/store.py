@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import jax
 import numpy as np
@@ -40,22 +45,41 @@ def is_store(path: str | os.PathLike) -> bool:
     return (folder / "parameters").is_dir() and (folder / "metadata" / "metadata").is_file()
 
 
-def _checkpointer():
+@contextmanager
+def _checkpointer() -> Iterator[tuple[Any, Any]]:
     import orbax.checkpoint as ocp  # takes a second to import: only where it is needed
 
-    return ocp, ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+    handler = ocp.CompositeCheckpointHandler(
+        parameters=ocp.StandardCheckpointHandler(), metadata=ocp.JsonCheckpointHandler()
+    )
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)  # Orbax warns of its own threads, which tells the user nothing
+    try:
+        with ocp.Checkpointer(handler) as checkpointer:
+            yield ocp, checkpointer
+    finally:
+        log.setLevel(level)
 
 
 def save(path: str | os.PathLike, checkpoint: Checkpoint, *, overwrite: bool = False) -> None:
-    """Write a checkpoint folder; Orbax writes under a temporary name and renames.
+    """Write a checkpoint folder, under a temporary name until it is complete.
+
+    Args:
+        path: the folder to make.
+        checkpoint: what to write, in the dtype it has.
+        overwrite: replace a folder that ``save`` wrote before; no other is ever replaced.
 
     Raises:
-        CheckpointError: ``path`` exists and ``overwrite`` is not set, or cannot be written.
+        CheckpointError: ``path`` exists, or cannot be written.
     """
     folder = Path(path).expanduser().absolute()
     if folder.exists() and not overwrite:
         raise CheckpointError(f"{path} exists: choose another name, or overwrite it on purpose")
-    ocp, checkpointer = _checkpointer()
+    if folder.exists() and not is_store(folder):
+        raise CheckpointError(
+            f"{path}: something that samjax did not write is not replaced; choose another name"
+        )
     metadata = {
         "format": FORMAT,
         "family": checkpoint.family,
@@ -63,20 +87,56 @@ def save(path: str | os.PathLike, checkpoint: Checkpoint, *, overwrite: bool = F
         "config": describe_config(checkpoint.config),
         "notes": list(checkpoint.notes),
     }
+    temporary = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
     try:
-        with checkpointer:
-            checkpointer.save(
-                folder,
-                args=ocp.args.Composite(
-                    parameters=ocp.args.StandardSave(dict(checkpoint.parameters)),
-                    metadata=ocp.args.JsonSave(metadata),
-                ),
-                force=overwrite,
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _checkpointer() as (ocp, checkpointer):
+            items = ocp.args.Composite(
+                parameters=ocp.args.StandardSave(dict(checkpoint.parameters)),
+                metadata=ocp.args.JsonSave(metadata),
             )
+            checkpointer.save(temporary, args=items)
+        _take_place(temporary, folder)
     except OSError as error:
         raise CheckpointError(
-            f"{path}: cannot be written ({error}); check folder and disk"
+            f"{path}: cannot be written ({error.strerror or error}); check folder and disk"
         ) from None
+    finally:
+        for rest in folder.parent.glob(f"{temporary.name}*"):
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def _take_place(new: Path, folder: Path) -> None:
+    """Rename ``new`` to ``folder``; an earlier one is gone only when the new one is there."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    aside = new.with_suffix(".old")
+    folder.rename(aside)
+    new.rename(folder)
+    shutil.rmtree(aside)
+
+
+def peek(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, jax.ShapeDtypeStruct]]:
+    """Metadata of a checkpoint folder, and shape and dtype of each parameter; reads no weights.
+
+    Raises:
+        CheckpointError: another format, or a damaged folder.
+    """
+    folder = Path(path).expanduser().absolute()
+    try:
+        with _checkpointer() as (ocp, checkpointer):
+            wanted = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+            metadata = checkpointer.restore(folder, args=wanted)["metadata"]
+            leaves = dict(checkpointer.metadata(folder).item_metadata["parameters"].tree)
+    except Exception as error:
+        raise _damaged(path, error) from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: an Orbax folder of format {metadata.get('format')!r}, not {FORMAT!r}: "
+            "written by another version of samjax; convert it again"
+        )
+    return metadata, {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in leaves.items()}
 
 
 def restore(
@@ -94,43 +154,34 @@ def restore(
         CheckpointError: another format, or a damaged folder.
     """
     folder = Path(path).expanduser().absolute()
-    ocp, checkpointer = _checkpointer()
     sharding = placement or jax.devices()[0]
     if isinstance(sharding, jax.Device):
         sharding = jax.sharding.SingleDeviceSharding(sharding)
+    metadata, shapes = peek(folder)
+    abstract = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+        for name, leaf in shapes.items()
+    }
     try:
-        with checkpointer:
-            items = checkpointer.restore(
-                folder, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
-            )
-            metadata = items["metadata"]
-            if metadata.get("format") != FORMAT:
-                raise CheckpointError(
-                    f"{path}: an Orbax folder of format {metadata.get('format')!r}, not "
-                    f"{FORMAT!r}: written by another version of samjax; convert it again"
-                )
-            stored = checkpointer.item_metadata(folder)["parameters"]
-            abstract = {
-                name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-                for name, leaf in stored.tree.items()
-            }
-            items = checkpointer.restore(
-                folder,
-                args=ocp.args.Composite(parameters=ocp.args.StandardRestore(abstract)),
-            )
-    except CheckpointError:
-        raise
-    except Exception as error:  # Orbax and TensorStore raise many kinds for damaged folders
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{path}: damaged or incomplete Orbax folder ({reason[:200]}); convert it again"
-        ) from error
+        with _checkpointer() as (ocp, checkpointer):
+            wanted = ocp.args.Composite(parameters=ocp.args.StandardRestore(abstract))
+            parameters = checkpointer.restore(folder, args=wanted)["parameters"]
+    except Exception as error:
+        raise _damaged(path, error) from error
     return Checkpoint(
-        items["parameters"],
+        parameters,
         config_from_dict(metadata["config"]),
         metadata["family"],
         metadata["preprocess"],
         tuple(metadata["notes"]),
+    )
+
+
+def _damaged(path: str | os.PathLike, error: Exception) -> CheckpointError:
+    """Orbax and TensorStore raise many kinds of errors for damaged folders, in many lines."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return CheckpointError(
+        f"{path}: damaged or incomplete Orbax folder ({reason[:200]}); convert it again"
     )
 
 

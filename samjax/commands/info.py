@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -86,6 +87,8 @@ def idle_gpu(driver: str | None, platforms: Iterable[str]) -> str | None:
     """What to do if there is an NVIDIA GPU and JAX uses the CPU only, else None."""
     if driver is None or set(platforms) != {"cpu"}:
         return None
+    if chosen := os.environ.get("JAX_PLATFORMS"):
+        return f"an NVIDIA GPU is here, but JAX uses the CPU: unset JAX_PLATFORMS ({chosen!r})"
     major = int(driver.split(".")[0]) if driver.split(".")[0].isdigit() else None
     named = f"NVIDIA driver {driver}" if driver else "an NVIDIA GPU"
     if major is not None and major < _DRIVER_CUDA12:

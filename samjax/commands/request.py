@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64, Int64
 
 from samjax.errors import ImageError, PromptError
 from samjax.image import read_image
@@ -38,6 +38,16 @@ class Request:
         """Number of objects asked for."""
         return max(1, len(self.boxes))
 
+    def arrays(
+        self,
+    ) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"], Float64[np.ndarray, "b 4"]]:
+        """Points, labels and boxes as arrays, in pixels; each may be empty."""
+        return (
+            np.array([p[:2] for p in self.points], np.float64).reshape(-1, 2),
+            np.array([p[2] for p in self.points], np.int64),
+            np.array(self.boxes, np.float64).reshape(-1, 4),
+        )
+
 
 def parse_request(points: Sequence[str], boxes: Sequence[str], mask: Path | None) -> Request:
     """The prompts of the options --point, --box and --mask.
@@ -64,14 +74,14 @@ def parse_request(points: Sequence[str], boxes: Sequence[str], mask: Path | None
 
 
 def parse_point(text: str) -> Point:
-    """"X,Y" or "X,Y,LABEL" to (x, y, label).
+    """ "X,Y" or "X,Y,LABEL" to (x, y, label).
 
     Raises:
         PromptError: not such a text, negative or not finite, or a label other than 0 and 1.
     """
     parts = [part.strip() for part in text.split(",")]
     if len(parts) not in (2, 3):
-        raise PromptError(f"--point {text!r}: {_values(len(parts))}; {_POINT}")
+        raise PromptError(f"--point {text!r} has {_values(len(parts))}; {_POINT}")
     label = parts[2] if len(parts) == 3 else "1"
     x, y = _pixels(f"--point {text!r}", parts[:2], _POINT)
     if label not in ("0", "1"):
@@ -82,14 +92,14 @@ def parse_point(text: str) -> Point:
 
 
 def parse_box(text: str) -> Box:
-    """"X0,Y0,X1,Y1" to (x0, y0, x1, y1), the top left corner first.
+    """ "X0,Y0,X1,Y1" to (x0, y0, x1, y1), the top left corner first.
 
     Raises:
         PromptError: not such a text, negative or not finite, or corners in the wrong order.
     """
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 4:
-        raise PromptError(f"--box {text!r}: {_values(len(parts))}; {_BOX}")
+        raise PromptError(f"--box {text!r} has {_values(len(parts))}; {_BOX}")
     x0, y0, x1, y1 = _pixels(f"--box {text!r}", parts, _BOX)
     if x1 <= x0 or y1 <= y0:
         wrong = "X1 is not right of X0" if x1 <= x0 else "Y1 is not below Y0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -62,14 +63,23 @@ def result_names(stem: str, objects: int, candidates: int) -> Names:
 
 
 def plan(
-    images: Sequence[Path], out: Path, objects: int, candidates: int, *, overwrite: bool
+    images: Sequence[Path],
+    out: Path,
+    objects: int,
+    candidates: int,
+    *,
+    overwrite: bool,
+    keep: Sequence[Path] = (),
 ) -> list[Names]:
     """The names of every image's results, if they can all be written.
+
+    Never one of ``images`` or ``keep``, the inputs, also where results may be replaced.
 
     Raises:
         SamjaxError: two images with the same names, existing results, or an unusable folder.
     """
     check_folder(out)
+    inputs = {path.resolve() for path in (*images, *keep)}
     planned = [result_names(image.stem, objects, candidates) for image in images]
     owner: dict[str, Path] = {}
     for image, names in zip(images, planned, strict=True):
@@ -80,10 +90,12 @@ def plan(
                     f"{other} and {image} would both write {out / name}; "
                     "run them one by one with different --out"
                 )
-            if not overwrite and (out / name).exists():
+            if (out / name).resolve() in inputs:
                 raise SamjaxError(
-                    f"{out / name} exists; choose another --out, or pass --overwrite"
+                    f"{out / name} is an input and would be replaced; choose another --out"
                 )
+            if not overwrite and (out / name).exists():
+                raise SamjaxError(f"{out / name} exists; choose another --out, or pass --overwrite")
     return planned
 
 
@@ -140,7 +152,17 @@ def write_results(
     }
     if len(ranked.masks) == 1:
         arrays = {key: value[0] for key, value in arrays.items()}
-    with output_errors(out), ExitStack() as stack:
+    with output_errors(out):
+        earlier = _earlier_files(out / names.record)
+        _write_all(out, names, ranked.masks, arrays, overlay, record)
+        for name in earlier - set(names):
+            (out / name).unlink(missing_ok=True)
+
+
+def _write_all(
+    out: Path, names: Names, masks: np.ndarray, arrays: dict, overlay: np.ndarray, record: dict
+) -> None:
+    with ExitStack() as stack:
 
         def temporary(name: str) -> Path:
             return stack.enter_context(replacing(out / name))
@@ -148,14 +170,26 @@ def write_results(
         # Left in the opposite order: who finds the JSON finds the rest.
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
         temporary(names.record).write_text(text + "\n", encoding="utf-8")
-        _save_png(temporary(names.overlay), overlay)
+        write_png(temporary(names.overlay), overlay)
         with temporary(names.arrays).open("wb") as file:
             np.savez_compressed(file, **arrays)
-        for object_names, masks in zip(names.masks, ranked.masks, strict=True):
-            for name, mask in zip(object_names, masks, strict=True):
-                _save_png(temporary(name), mask.astype(np.uint8) * np.uint8(255))
+        for object_names, candidates in zip(names.masks, masks, strict=True):
+            for name, mask in zip(object_names, candidates, strict=True):
+                write_png(temporary(name), mask.astype(np.uint8) * np.uint8(255))
 
 
-def _save_png(path: Path, array: UInt8[np.ndarray, "*shape"]) -> None:
+def write_png(path: Path, array: UInt8[np.ndarray, "*shape"]) -> None:
+    """Write a PNG whatever the ending of the temporary name."""
     with path.open("wb") as file:
         Image.fromarray(array).save(file, format="PNG")
+
+
+def _earlier_files(record: Path) -> set[str]:
+    """Masks that an earlier run wrote for the same image: fewer now must not leave the others."""
+    try:
+        listed = json.loads(record.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
+    ours = re.compile(re.escape(record.stem) + r"(_object\d+)?_mask_\d+\.png")
+    names = listed if isinstance(listed, list) else []
+    return {name for name in names if isinstance(name, str) and ours.fullmatch(name)}

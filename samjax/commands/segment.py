@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from samjax import __version__
-from samjax.commands.loading import load_model
+from samjax.commands.loading import check_model, load_model
 from samjax.commands.request import Request, check_inside
 from samjax.commands.results import Names, Ranked, plan, rank, write_results
-from samjax.engine import Segmenter, choose_device, choose_dtype
-from samjax.errors import PromptError
+from samjax.engine import PRECISIONS, Segmenter, choose_device, choose_dtype
+from samjax.errors import DeviceError, PromptError
 from samjax.image import read_image
 from samjax.masks import mask_to_logits
 from samjax.predictor import Prediction, SamPredictor
-from samjax.viz import overlay
+from samjax.viz import Colour, overlay
 
 MULTIMASK = 3  # masks of one prompt, in every supported family
 
@@ -32,15 +33,15 @@ class Job:
     request: Request
     model: str
     out: Path
-    single: bool
-    threshold: float
-    dtype: str
-    device: str | None
-    precision: str
-    overwrite: bool
+    single: bool = False
+    threshold: float = 0.0
+    dtype: str = "float32"
+    device: str | None = None
+    precision: str = "highest"
+    overwrite: bool = False
 
 
-def segment(job: Job) -> None:
+def run_segment(job: Job) -> None:
     """Segment every image and write the results; one line an image on stdout.
 
     Raises:
@@ -48,15 +49,20 @@ def segment(job: Job) -> None:
     """
     if not math.isfinite(job.threshold):
         raise PromptError(f"--threshold {job.threshold}: give a finite logit, such as 0")
-    choose_device(job.device)
-    choose_dtype(job.dtype)
+    check_options(job.model, job.device, job.dtype, job.precision)
     # Read twice: a folder of photographs does not fit into memory, and a broken last one should
     # not come out after an hour.
     for path in job.images:
         check_inside(job.request, read_image(path).shape[:2], path)
     candidates = 1 if job.single else MULTIMASK
+    mask = job.request.mask_path
     planned = plan(
-        job.images, job.out, job.request.objects, candidates, overwrite=job.overwrite
+        job.images,
+        job.out,
+        job.request.objects,
+        candidates,
+        overwrite=job.overwrite,
+        keep=() if mask is None else (mask,),
     )
     sam = load_model(job.model, dtype=job.dtype, precision=job.precision, device=job.device)
     predictor = SamPredictor(sam)
@@ -68,16 +74,26 @@ def segment(job: Job) -> None:
         tqdm.write(line, file=sys.stdout)
 
 
+def check_options(model: str, device: str | None, dtype: str, precision: str) -> None:
+    """Refuse what would be refused after minutes of downloading and loading.
+
+    Raises:
+        SamjaxError: unknown model, device, dtype or precision.
+    """
+    check_model(model)
+    choose_device(device)
+    choose_dtype(dtype)
+    if precision not in PRECISIONS:
+        raise DeviceError(f"precision {precision!r} is not known: use {', '.join(PRECISIONS)}")
+
+
 def _segment_one(predictor: SamPredictor, job: Job, path: Path, names: Names) -> str:
     image = read_image(path)
     check_inside(job.request, image.shape[:2], path)  # it may have changed meanwhile
     predictor.set_image(image)
     ranked = rank(predict(predictor, job.request, multimask=not job.single))
-    points = np.array([p[:2] for p in job.request.points]).reshape(-1, 2)
-    labels = np.array([p[2] for p in job.request.points])
-    picture = overlay(image, ranked.masks[:, 0], points, labels, np.array(job.request.boxes))
-    record = describe_results(job, predictor.model, path, image.shape[:2], names, ranked)
-    write_results(job.out, names, ranked, picture, record)
+    record = record_of(job, predictor.model, path, image.shape[:2], names, ranked)
+    write_results(job.out, names, ranked, draw(image, job.request, ranked), record)
     return summary(job, path, names, ranked)
 
 
@@ -85,16 +101,34 @@ def predict(predictor: SamPredictor, request: Request, *, multimask: bool) -> Pr
     """``SamPredictor.predict_many`` with the prompts of the command line."""
     low_res_size = predictor.model.config.low_res_size
     logits = None if request.mask is None else mask_to_logits(request.mask, low_res_size)[None]
+    points, labels, boxes = request.arrays()
     return predictor.predict_many(
-        [[p[:2] for p in request.points]] if request.points else None,
-        [[p[2] for p in request.points]] if request.points else None,
-        request.boxes or None,
+        [points] if request.points else None,
+        [labels] if request.points else None,
+        boxes if request.boxes else None,
         logits,
         multimask_output=multimask,
     )
 
 
-def describe_results(
+def draw(
+    image: UInt8[np.ndarray, "H W 3"],
+    request: Request,
+    ranked: Ranked,
+    *,
+    candidate: int = 0,
+    colour: Colour | None = None,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The image with one candidate mask of each object and the prompts."""
+    return overlay(
+        image,
+        ranked.masks[:, candidate],
+        *request.arrays(),
+        colors=None if colour is None else [colour],
+    )
+
+
+def record_of(
     job: Job, sam: Segmenter, path: Path, size: tuple[int, int], names: Names, ranked: Ranked
 ) -> dict:
     """The JSON beside the masks: what was asked of which model, and what came out."""
@@ -143,8 +177,8 @@ def summary(job: Job, path: Path, names: Names, ranked: Ranked) -> str:
     objects, candidates = ranked.scores.shape
     masks = f"{candidates} mask{'s' * (candidates > 1)}"
     if objects == 1:
-        what, shown = masks, ranked.scores[0]
+        what, shown = f"{masks}, IoU", ranked.scores[0]
     else:
-        what, shown = f"{objects} objects with {masks} each, best", ranked.scores[:, 0]
+        what, shown = f"{objects} objects with {masks} each, best IoU", ranked.scores[:, 0]
     scores = " ".join(f"{score:.2f}" for score in shown[:8]) + " ..." * (len(shown) > 8)
-    return f"{path}: {what}, IoU {scores} -> {job.out / names.overlay}"
+    return f"{path}: {what} {scores} -> {job.out / names.overlay}"

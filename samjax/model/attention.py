@@ -42,7 +42,7 @@ CPU_CHUNKS = Chunks(heads=1, queries=256, tokens=512, prompts=1)
 ACCELERATOR_CHUNKS = Chunks(queries=512, prompts=64)
 
 
-def relative_table(rel_pos: Float[Array, "2n-1 c"], n: int) -> Float[Array, "n n c"]:
+def relative_table(rel_pos: Float[Array, "{2*n-1} c"], n: int) -> Float[Array, "{n} {n} c"]:
     """Relative positions by (query, key) coordinate: ``table[q, k] = rel_pos[q - k + n - 1]``."""
     index = jnp.arange(n)[:, None] - jnp.arange(n)[None, :] + n - 1
     return rel_pos[index]
@@ -145,7 +145,7 @@ def partition(
     return qkv[0], qkv[1], qkv[2]
 
 
-def unpartition(out: Float[Array, "h w t c"], g: int, window: int) -> Float[Array, "g*g h*c"]:
+def unpartition(out: Float[Array, "h w t c"], g: int, window: int) -> Float[Array, "{g*g} h*c"]:
     """Back from windows to the image's tokens in rows, padding cropped."""
     heads, _, _, c = out.shape
     m = -(-g // window)

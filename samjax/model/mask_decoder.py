@@ -36,11 +36,11 @@ class Attention(nnx.Module):
 
     def __call__(
         self,
-        q: Float[Array, "*p s e"],
-        k: Float[Array, "*p t e"],
-        v: Float[Array, "*p t e"],
-        valid: Bool[Array, "p t"] | None = None,
-    ) -> Float[Array, "*p s c"]:
+        q: Float[Array, "#p s e"],
+        k: Float[Array, "#p t e"],
+        v: Float[Array, "#p t e"],
+        valid: Bool[Array, "#p t"] | None = None,
+    ) -> Float[Array, "#p s c"]:
         """Attend with projected queries, keys and values; ``valid`` marks the keys that count."""
         dtype = self.q_proj.kernel[...].dtype
 
@@ -192,7 +192,7 @@ class MaskDecoder(nnx.Module):
         *,
         multimask: bool | None,
         chunks: Chunks = UNCHUNKED,
-    ) -> tuple[Float[Array, "p m 4g 4g"], Float[Array, "p m"]]:
+    ) -> tuple[Float[Array, "p m 4*g 4*g"], Float[Array, "p m"]]:
         """Low-res mask logits and predicted IoUs.
 
         ``multimask`` chooses the tokens 1 and up, else token 0 alone (official mask_slice);

@@ -104,7 +104,7 @@ class PromptEncoder(nnx.Module):
         self,
         masks: Float[Array | np.ndarray, "p m m"] | None,
         has_mask: Bool[Array | np.ndarray, " p"] | None,
-    ) -> Float[Array, "q g*g c"]:
+    ) -> Float[Array, "q n c"]:
         """Embedding of the mask prompts: q = p, or 1 (shared by all) where there is none."""
         absent = self.no_mask_embed[...][None]  # 1 1 c
         n = self.embedding_size**2
@@ -115,7 +115,7 @@ class PromptEncoder(nnx.Module):
             return embedded
         return jnp.where(has_mask[:, None, None], embedded, absent)
 
-    def image_positions(self) -> Float[Array, "g*g c"]:
+    def image_positions(self) -> Float[Array, "n c"]:
         """Positional encoding of the image embedding's pixels (official get_dense_pe)."""
         g = self.embedding_size
         return self.pe_layer.grid(g).reshape(g * g, -1)

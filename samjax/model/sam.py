@@ -27,7 +27,7 @@ class PromptDecoder(nnx.Module):
         multimask: bool | None,
         image_pe: Float[Array, "n c"] | None = None,
         chunks: Chunks = UNCHUNKED,
-    ) -> tuple[Float[Array, "p m 4g 4g"], Float[Array, "p m"]]:
+    ) -> tuple[Float[Array, "p m 4*g 4*g"], Float[Array, "p m"]]:
         """Low-res mask logits and predicted IoUs of ``p`` prompts for one image.
 
         ``image_pe`` is ``prompt_encoder.image_positions()``, which depends on the weights alone;
@@ -71,6 +71,6 @@ class Sam(nnx.Module):
         *,
         multimask: bool | None,
         chunks: Chunks = UNCHUNKED,
-    ) -> tuple[Float[Array, "p m 4g 4g"], Float[Array, "p m"]]:
+    ) -> tuple[Float[Array, "p m 4*g 4*g"], Float[Array, "p m"]]:
         """Low-res mask logits and predicted IoUs; see PromptDecoder."""
         return self.decoder(image_embedding, prompts, multimask=multimask, chunks=chunks)

@@ -1,0 +1,154 @@
+"""``samjax demo``: a click, boxes and a negative point on a photograph, offline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from samjax.commands.loading import load_model
+from samjax.commands.request import Request
+from samjax.commands.results import (
+    Names,
+    Ranked,
+    check_folder,
+    output_errors,
+    rank,
+    result_names,
+    write_png,
+    write_results,
+)
+from samjax.commands.segment import MULTIMASK, Job, check_options, draw, predict, record_of
+from samjax.errors import ImageError
+from samjax.files import replacing
+from samjax.image import read_image
+from samjax.predictor import SamPredictor
+
+# matplotlib's sample photograph of Grace Hopper, 512 x 600, in the public domain.
+_PHOTO = "mpl-data/sample_data/grace_hopper.jpg"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One prompt of the demo: the stem of its files, its words, and its colour."""
+
+    stem: str
+    words: str
+    request: Request
+    colour: tuple[int, int, int]
+
+
+CLICK = Scene("click", "A click", Request(((460.0, 150.0, 1),), ()), (255, 99, 164))
+BOXES = (
+    Scene("box", "A box", Request((), ((165.0, 90.0, 330.0, 310.0),)), (30, 144, 255)),
+    Scene("large_box", "A larger box", Request((), ((20.0, 330.0, 505.0, 599.0),)), (0, 201, 177)),
+    Scene(
+        "negative_point",
+        "With a negative point",
+        Request(((230.0, 420.0, 0),), ((20.0, 330.0, 505.0, 599.0),)),
+        (0, 201, 177),
+    ),
+)
+
+
+def run_demo(
+    out: Path, model: str, *, device: str | None, dtype: str, precision: str
+) -> Iterator[str]:
+    """Segment the photograph, write masks and the picture; yields what to say, line by line.
+
+    Raises:
+        SamjaxError: unusable model, device, dtype or folder.
+    """
+    check_options(model, device, dtype, precision)
+    photo = photograph()
+    image = read_image(photo)
+    check_folder(out)
+    sam = load_model(model, dtype=dtype, precision=precision, device=device).warmup()
+    predictor = SamPredictor(sam)
+    seconds = []
+    for _ in range(2):  # what a second image and a second click take
+        start = time.perf_counter()
+        predictor.set_embedding(embedding := predictor.encode_image(image))
+        jax.block_until_ready(embedding.features)
+        encoded = time.perf_counter()
+        predict(predictor, CLICK.request, multimask=True)
+        seconds = [encoded - start, time.perf_counter() - encoded]
+    yield (
+        f"{photo.name}, {image.shape[1]} x {image.shape[0]} pixels, with {model} on {sam.device}: "
+        f"encoded in {_milliseconds(seconds[0])}, a click in {_milliseconds(seconds[1])}"
+    )
+    results = []
+    for scene in (CLICK, *BOXES):
+        ranked = rank(predict(predictor, scene.request, multimask=True))
+        job = Job((photo,), scene.request, model, out, dtype=dtype, device=device)
+        names = result_names(scene.stem, 1, MULTIMASK)
+        record = record_of(job, sam, photo, image.shape[:2], names, ranked)
+        write_results(out, names, ranked, draw(image, scene.request, ranked), record)
+        results.append((scene, names, ranked))
+    yield "predicted IoU: " + ", ".join(_scores(*result) for result in results)
+    picture = compose(image, [(scene, ranked) for scene, _, ranked in results])
+    with output_errors(out), replacing(out / "demo.png") as temporary:
+        write_png(temporary, picture)
+    yield f"look at {out / 'demo.png'}; the masks are beside it"
+
+
+def photograph() -> Path:
+    """The sample photograph that comes with matplotlib.
+
+    Raises:
+        ImageError: matplotlib was installed without its sample data.
+    """
+    path = Path(str(resources.files("matplotlib") / _PHOTO))
+    if not path.is_file():
+        raise ImageError(
+            f"{path}: matplotlib's sample photograph is missing; pip install --force-reinstall "
+            "matplotlib, or use samjax segment with a picture of yours"
+        )
+    return path
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _scores(scene: Scene, _: Names, ranked: Ranked) -> str:
+    return f"{scene.stem.replace('_', ' ')} {ranked.scores[0, 0]:.2f}"
+
+
+def compose(
+    image: UInt8[np.ndarray, "H W 3"], results: Sequence[tuple[Scene, Ranked]]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The candidates of the click in one row, the best masks of the boxes in the next."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    (click, candidates), *boxes = results
+    panels = [
+        (f"{click.words}: mask {i + 1} of {MULTIMASK}", score, click, candidates, i)
+        for i, score in enumerate(candidates.scores[0])
+    ]
+    panels += [(scene.words, ranked.scores[0, 0], scene, ranked, 0) for scene, ranked in boxes]
+    width, gap, title = 400, 16, 36
+    height = round(width * image.shape[0] / image.shape[1])
+    total_width, total_height = 3 * width + 4 * gap, 2 * (height + title) + gap
+    figure = Figure(figsize=(total_width / 100, total_height / 100), dpi=100, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    for number, (words, score, scene, ranked, i) in enumerate(panels):
+        row, column = divmod(number, 3)
+        left, top = gap + column * (width + gap), title + row * (height + title)
+        picture = draw(image, scene.request, ranked, candidate=i, colour=scene.colour)
+        resized = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
+        figure.figimage(np.asarray(resized), left, total_height - top - height)
+        baseline = 1 - (top - 11) / total_height
+        figure.text(left / total_width, baseline, words, size=11, weight="bold", color="#111827")
+        right = (left + width) / total_width
+        figure.text(right, baseline, f"IoU {score:.2f}", size=11, ha="right", color="#4b5563")
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3].copy()
