@@ -164,6 +164,8 @@ def _read_file(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     except PermissionError:
         raise ImageError(f"{path}: no permission to read: check its owner and mode") from None
     except OSError as error:
+        if error.errno is None:  # the decoder's complaint, not the system's
+            raise _broken(str(path), error) from error
         raise ImageError(f"{path}: cannot be read ({error}): check the path and disk") from error
 
 
@@ -220,14 +222,9 @@ def _pil_to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "H W 3"]:
         return _grey_to_rgb(_window(values))
     if image.mode in ("La", "RGBa"):  # premultiplied alpha converts to its straight twin only
         image = image.convert(image.mode.upper())
-    try:
-        if image.has_transparency_data:
-            return np.array(_over_white(image.convert("RGBA")))
-        return np.array(image.convert("RGB"))
-    except ValueError:
-        raise ImageError(
-            f"{name}: pixels of mode {image.mode} cannot become RGB: save it as RGB first"
-        ) from None
+    if image.has_transparency_data:
+        return np.array(_over_white(image.convert("RGBA")))
+    return np.array(image.convert("RGB"))
 
 
 _NOT_FINITE = "has NaN or infinite values: replace them first, e.g. with np.nan_to_num"

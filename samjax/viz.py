@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Num, UInt8
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 
 from samjax.errors import ImageError, PromptError
 
@@ -40,8 +40,6 @@ NEGATIVE: Colour = (220, 38, 38)
 BOX: Colour = (255, 255, 255)
 _WHITE: Colour = (255, 255, 255)
 _DARK: Colour = (17, 24, 39)
-
-_SUPERSAMPLE = 8
 
 
 def overlay(
@@ -197,11 +195,11 @@ def _resize_mask(mask: Bool[np.ndarray, "H W"], size: tuple[int, int]) -> Bool[n
 
 
 def _line_width(shape_hw: tuple[int, ...]) -> float:
-    return max(1.5, max(shape_hw) / 360)
+    return max(2.0, max(shape_hw) / 280)
 
 
 def _marker_radius(shape_hw: tuple[int, ...]) -> float:
-    return max(5.0, max(shape_hw) / 60)
+    return max(6.0, max(shape_hw) / 55)
 
 
 def _blend(
@@ -273,43 +271,23 @@ def _paint_box(
 def _paint_point(
     canvas: UInt8[np.ndarray, "H W 3"], x: float, y: float, positive: bool, radius: float
 ) -> None:
+    # A point may lie on the border or outside: the slices end at the canvas.
     reach = math.ceil(radius * 1.6) + 1
-    left, top = math.floor(x) - reach, math.floor(y) - reach
-    size = 2 * reach + 1
-    marker = _marker(size, x + 0.5 - left, y + 0.5 - top, positive, radius)
-    # Clip the marker's tile to the canvas: a point may lie on the border or outside.
-    y0, y1 = max(0, top), min(canvas.shape[0], top + size)
-    x0, x1 = max(0, left), min(canvas.shape[1], left + size)
-    if y0 >= y1 or x0 >= x1:
-        return
-    tile = marker[y0 - top : y1 - top, x0 - left : x1 - left].astype(np.float32)
-    region = canvas[y0:y1, x0:x1]
-    region[:] = np.rint(tile[..., :3] + region * (1 - tile[..., 3:] / 255)).clip(0, 255)
+    top, left = max(0, math.floor(y) - reach), max(0, math.floor(x) - reach)
+    area = np.s_[top : max(0, math.ceil(y) + reach + 1), left : max(0, math.ceil(x) + reach + 1)]
+    region = canvas[area]
+    rows = np.abs(np.arange(region.shape[0]) + top - y)[:, None]  # [h, 1] pixels from the centre
+    cols = np.abs(np.arange(region.shape[1]) + left - x)[None, :]  # [1, w]
+    # A disc, or a diamond with sides at 0.85 of its radius, which looks as large.
+    distance = np.hypot(rows, cols) if positive else (rows + cols) / (0.85 * math.sqrt(2))
 
+    def within(limit: float, values: np.ndarray) -> np.ndarray:
+        return np.clip(limit + 0.5 - values, 0, 1)
 
-def _marker(
-    size: int, x: float, y: float, positive: bool, radius: float
-) -> UInt8[np.ndarray, "size size 4"]:
-    """A premultiplied RGBA tile with a marker around (x, y), drawn large and scaled down."""
-    scale = _SUPERSAMPLE
-    tile = Image.new("RGBa", (size * scale, size * scale))
-    draw = ImageDraw.Draw(tile)
-    x, y, r = x * scale, y * scale, radius * scale
-
-    def shape(grow: float, fill: tuple[int, int, int, int]) -> None:
-        reach = r * grow
-        if positive:
-            draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=fill)
-        else:
-            reach *= 1.2  # a diamond looks smaller than a disc of its radius
-            corners = [(x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y)]
-            draw.polygon(corners, fill=fill)
-
-    shape(1.12, (0, 0, 0, 90))
-    shape(1.0, (*_WHITE, 255))
-    shape(0.76, (*(POSITIVE if positive else NEGATIVE), 255))
-    arm, thick = r * 0.42, r * 0.11
-    draw.rectangle((x - arm, y - thick, x + arm, y + thick), fill=(*_WHITE, 255))
+    _blend(region, _DARK, 0.4 * within(1.12 * radius, distance))
+    _blend(region, _WHITE, within(radius, distance))
+    _blend(region, POSITIVE if positive else NEGATIVE, within(0.76 * radius, distance))
+    arm, half = 0.42 * radius, max(0.6, 0.11 * radius)
+    _blend(region, _WHITE, within(half, rows) * within(arm, cols))
     if positive:
-        draw.rectangle((x - thick, y - arm, x + thick, y + arm), fill=(*_WHITE, 255))
-    return np.array(tile.resize((size, size), Image.Resampling.BOX))
+        _blend(region, _WHITE, within(arm, rows) * within(half, cols))
