@@ -31,9 +31,11 @@ def _box_area(boxes: torch.Tensor) -> torch.Tensor:
 
 
 def _batched_nms(
-    boxes: torch.Tensor, scores: torch.Tensor, classes: torch.Tensor, threshold: float
+    boxes: torch.Tensor, scores: torch.Tensor, classes: torch.Tensor, iou_threshold: float
 ) -> torch.Tensor:
     """Greedy suppression within each class; classes are moved apart so that none overlap."""
+    if not len(boxes):
+        return torch.zeros(0, dtype=torch.long)
     boxes = boxes + (classes.to(boxes) * (boxes.max() + 1))[:, None]
     keep, order = [], scores.argsort(descending=True, stable=True)
     while len(order):
@@ -43,7 +45,7 @@ def _batched_nms(
         bottom_right = torch.minimum(boxes[first, 2:], boxes[rest, 2:])
         shared = (bottom_right - top_left).clamp(min=0).prod(1)
         union = _box_area(boxes[first][None]) + _box_area(boxes[rest]) - shared
-        order = rest[shared / union <= threshold]
+        order = rest[~(shared / union > iou_threshold)]  # 0 / 0 suppresses nothing
     return torch.tensor(keep, dtype=torch.long)
 
 
@@ -69,6 +71,7 @@ def _stand_in_torchvision() -> None:
 if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is None:
     _stand_in_torchvision()
 
+from segment_anything import SamAutomaticMaskGenerator as OfficialGenerator  # noqa: E402
 from segment_anything import SamPredictor as OfficialPredictor  # noqa: E402
 from segment_anything.modeling import (  # noqa: E402
     ImageEncoderViT,
@@ -78,7 +81,7 @@ from segment_anything.modeling import (  # noqa: E402
     TwoWayTransformer,
 )
 
-__all__ = ["OfficialPredictor", "build_official", "load_official"]
+__all__ = ["OfficialGenerator", "OfficialPredictor", "build_official", "load_official"]
 
 
 def build_official(config: SamConfig) -> Sam:

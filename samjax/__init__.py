@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from samjax.automatic import SamAutomaticMaskGenerator
     from samjax.config import SamConfig
     from samjax.engine import Segmenter, load
     from samjax.errors import SamjaxError
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ImageEmbedding": "samjax.predictor",
     "Prediction": "samjax.predictor",
+    "SamAutomaticMaskGenerator": "samjax.automatic",
     "SamConfig": "samjax.config",
     "SamPredictor": "samjax.predictor",
     "SamjaxError": "samjax.errors",
@@ -35,6 +37,7 @@ _HOMES = {
 __all__ = [
     "ImageEmbedding",
     "Prediction",
+    "SamAutomaticMaskGenerator",
     "SamConfig",
     "SamPredictor",
     "SamjaxError",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Int
 
 from samjax.checkpoint import hub, store
 from samjax.checkpoint.loading import (
@@ -34,6 +35,7 @@ from samjax.model.prompt_encoder import Prompts
 from samjax.model.sam import Sam
 from samjax.preprocess import PreparedImage, Preprocess, get_preset, normalise
 from samjax.prompts import pack
+from samjax.proposals import Canvas, Measured, measure
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
 PRECISIONS = ("highest", "high", "default")
@@ -118,6 +120,7 @@ class Segmenter:
         self._decode = jax.jit(
             partial(_decode, decoder, precision, chunks), static_argnames="multimask"
         )
+        self._measure = jax.jit(partial(measure, one_by_one=device.platform == "cpu"))
         self._positions = jax.jit(partial(_positions, decoder))
 
     def __repr__(self) -> str:
@@ -163,6 +166,34 @@ class Segmenter:
         low_res, iou = jax.device_get(self.decode(image_embedding, prompts, multimask=None))
         select = select_masks(multimask)
         return low_res[:, select], iou[:, select]
+
+    def measure(
+        self,
+        low_res: Float[Array, "p c m m"],
+        index: Int[np.ndarray, " k"],
+        canvas: Canvas,
+        threshold: float,
+        offset: float,
+    ) -> Iterator[tuple[Int[np.ndarray, " j"], Measured]]:
+        """Make the masks ``index`` (of p * c) at full size, in chunks, and measure them.
+
+        Yields the chunk's indices and its measurements, on the host.
+        """
+        size = canvas.masks_at_once
+        flat = low_res.reshape(-1, *low_res.shape[2:])
+        extent = np.asarray(canvas.size, np.int32)
+        levels = np.float32(threshold), np.float32(offset)
+
+        def start(part: np.ndarray) -> Measured:
+            filled = np.resize(part, size)  # every chunk has the same shape
+            return self._measure(flat, filled, canvas.rows, canvas.columns, extent, *levels)
+
+        parts = np.split(index, range(size, len(index), size)) if len(index) else []
+        pending = start(parts[0]) if parts else None
+        for i, part in enumerate(parts):
+            # One chunk ahead: the device works while the host takes this one apart.
+            current, pending = pending, start(parts[i + 1]) if i + 1 < len(parts) else None
+            yield part, Measured(*(x[: len(part)] for x in jax.device_get(current)))
 
     @cached_property
     def _image_pe(self) -> Array:

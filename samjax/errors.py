@@ -23,3 +23,7 @@ class PromptError(SamjaxError, ValueError):
 
 class DeviceError(SamjaxError, ValueError):
     """A device, dtype or precision that this machine or JAX does not offer."""
+
+
+class AnnotationError(SamjaxError, ValueError):
+    """Masks, records or annotation files that cannot be read, written or used together."""

@@ -80,19 +80,25 @@ class SamPredictor:
     @property
     def original_size(self) -> tuple[int, int]:
         """(H, W) of the image that is set, in pixels."""
-        return self._current().original_size
+        return self.current_embedding.original_size
 
     @property
     def input_size(self) -> tuple[int, int]:
         """(h, w) of that image inside the network's square input, in pixels."""
-        return self._current().input_size
+        return self.current_embedding.input_size
 
     @property
     def device(self) -> jax.Device:
         """Where the model runs."""
         return self.model.device
 
-    def _current(self) -> ImageEmbedding:
+    @property
+    def current_embedding(self) -> ImageEmbedding:
+        """The image that is set, encoded; ``set_embedding`` takes it back.
+
+        Raises:
+            PromptError: no image is set.
+        """
         if self._embedding is None:
             raise PromptError("no image is set: call set_image(...) first")
         return self._embedding
@@ -138,14 +144,14 @@ class SamPredictor:
 
     def get_image_embedding(self) -> Float32[np.ndarray, "1 c g g"]:
         """The image embedding in the official layout, 1 x C x g x g."""
-        return np.asarray(self._current().features).transpose(2, 0, 1)[None]
+        return np.asarray(self.current_embedding.features).transpose(2, 0, 1)[None]
 
     def save_embedding(self, path: str | os.PathLike) -> Path:
         """Write the current image embedding (.npz), keyed by the image and the weights.
 
         Written under a temporary name and renamed. Returns the path.
         """
-        current, path = self._current(), Path(path).expanduser()
+        current, path = self.current_embedding, Path(path).expanduser()
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
@@ -261,7 +267,7 @@ class SamPredictor:
         """
         return _predict(
             self.model,
-            self._current(),
+            self.current_embedding,
             point_coords,
             point_labels,
             boxes,

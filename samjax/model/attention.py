@@ -26,20 +26,21 @@ class Chunks:
     """How much of the network runs at a time: speed and memory, never the result.
 
     None means everything at once. ``heads``, ``queries`` and ``tokens`` concern the image
-    encoder, ``prompts`` the mask decoder.
+    encoder; ``pixels`` the mask decoder, where each prompt has its own copy of the image
+    embedding's pixels: as many prompts run together as have that many.
     """
 
     heads: int | None = None
     queries: int | None = None
     tokens: int | None = None
-    prompts: int | None = None
+    pixels: int | None = None
 
 
 UNCHUNKED = Chunks()
 # Sizes that keep a block in a core's cache.
-CPU_CHUNKS = Chunks(heads=1, queries=256, tokens=512, prompts=1)
+CPU_CHUNKS = Chunks(heads=1, queries=256, tokens=512, pixels=4096)
 # An accelerator wants large products; scores of a global block are bounded to about 100 MB.
-ACCELERATOR_CHUNKS = Chunks(queries=512, prompts=64)
+ACCELERATOR_CHUNKS = Chunks(queries=512, pixels=64 * 4096)
 
 
 def relative_table(rel_pos: Float[Array, "{2*n-1} c"], n: int) -> Float[Array, "{n} {n} c"]:

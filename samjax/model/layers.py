@@ -63,6 +63,11 @@ def map_blocks(function: Callable[[_Tree], _Out], xs: _Tree, limit: int | None) 
     return jax.tree.map(lambda x: x.reshape(length, *x.shape[2:]), out)
 
 
+def map_each(function: Callable[[Array], _Out], xs: Array, one_by_one: bool) -> _Out:
+    """Apply ``function`` to each row of the leading axis, in turn or all at once."""
+    return lax.map(function, xs) if one_by_one else jax.vmap(function)(xs)
+
+
 class Linear(nnx.Module):
     """A dense layer; ``kernel`` has shape (inputs, outputs)."""
 

@@ -218,10 +218,11 @@ class MaskDecoder(nnx.Module):
             tokens, pixels = self.transformer(tokens, pixels, image_pe, projected, valid)
             return self._masks(tokens, pixels, select, g), self._quality(tokens)[:, select]
 
+        together = None if chunks.pixels is None else max(1, chunks.pixels // (g * g))
         if per_prompt:
-            return map_blocks(decode, (sparse, present, image), chunks.prompts)
+            return map_blocks(decode, (sparse, present, image), together)
         shared = first.project_image(image, image_pe)
-        return map_blocks(decode, (sparse, present), chunks.prompts)
+        return map_blocks(decode, (sparse, present), together)
 
     def _masks(self, tokens: Array, pixels: Array, select: slice, g: int) -> Array:
         """Dot products of each mask's hypernetwork output with the upscaled pixels."""

@@ -1,161 +1,117 @@
-"""The official PyTorch code as oracle: importable without torchvision, with random weights."""
+"""The official PyTorch code as oracle: models of any size with random weights."""
 
 from __future__ import annotations
 
-import importlib.machinery
-import sys
-import types
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 import torch
 
+from convert.official import OfficialPredictor, build_official
 from samjax.config import SamConfig
+from tests.models import drawn_image
 
-MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+__all__ = [
+    "OfficialPredictor",
+    "build_official",
+    "calibrate",
+    "random_official",
+    "randomise",
+    "state_arrays",
+]
 
-
-def _stand_in_torchvision() -> None:
-    """The three functions of torchvision that segment-anything uses, for where it is absent."""
-    from PIL import Image
-
-    def resize(image, size):  # PIL image, (h, w); torchvision's default for PIL: bilinear
-        return image.resize((size[1], size[0]), Image.BILINEAR)
-
-    def to_pil_image(array):
-        return Image.fromarray(array)
-
-    def box_area(boxes):
-        return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-
-    def batched_nms(boxes, scores, classes, threshold):
-        offset = classes.to(boxes) * (boxes.max() + 1)
-        boxes, keep = boxes + offset[:, None], []
-        order = scores.argsort(descending=True, stable=True).tolist()
-        while order:
-            i, *order = order
-            keep.append(i)
-            rest = torch.tensor(order, dtype=torch.long)
-            lt = torch.maximum(boxes[i, :2], boxes[rest, :2])
-            rb = torch.minimum(boxes[i, 2:], boxes[rest, 2:])
-            inter = (rb - lt).clamp(min=0).prod(1)
-            union = box_area(boxes[i : i + 1]) + box_area(boxes[rest]) - inter
-            order = rest[inter / union <= threshold].tolist()
-        return torch.tensor(keep, dtype=torch.long)
-
-    def module(name, **content):
-        found = types.ModuleType(name)
-        found.__spec__ = importlib.machinery.ModuleSpec(name, None)
-        found.__path__ = []
-        found.__dict__.update(content)
-        sys.modules[name] = found
-        return found
-
-    functional = module(
-        "torchvision.transforms.functional", resize=resize, to_pil_image=to_pil_image
-    )
-    boxes = module("torchvision.ops.boxes", batched_nms=batched_nms, box_area=box_area)
-    module("torchvision", transforms=module("torchvision.transforms", functional=functional))
-    module("torchvision.ops", boxes=boxes)
+_LOGITS_STD = 10.0
 
 
-if "torchvision" not in sys.modules:
-    try:
-        import torchvision  # noqa: F401
-    except ImportError:
-        _stand_in_torchvision()
-
-from segment_anything import SamPredictor as OfficialPredictor  # noqa: E402
-from segment_anything.modeling import (  # noqa: E402
-    ImageEncoderViT,
-    MaskDecoder,
-    PromptEncoder,
-    Sam,
-    TwoWayTransformer,
-)
-
-__all__ = ["OfficialPredictor", "build_official", "random_official", "state_arrays"]
-
-
-def build_official(config: SamConfig) -> Sam:
-    """The official classes at any size (build_sam.py has the three published ones hard-coded)."""
-    e, p, d = config.image_encoder, config.prompt_encoder, config.mask_decoder
-    grid = (e.grid, e.grid)
-    sam = Sam(
-        ImageEncoderViT(
-            depth=e.depth,
-            embed_dim=e.width,
-            img_size=e.image_size,
-            mlp_ratio=e.mlp_dim / e.width,
-            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
-            num_heads=e.num_heads,
-            patch_size=e.patch_size,
-            qkv_bias=True,
-            use_rel_pos=True,
-            global_attn_indexes=list(e.global_blocks),
-            window_size=e.window_size,
-            out_chans=e.out_dim,
-        ),
-        PromptEncoder(
-            embed_dim=p.embed_dim,
-            image_embedding_size=grid,
-            input_image_size=(e.image_size, e.image_size),
-            mask_in_chans=p.mask_channels,
-        ),
-        MaskDecoder(
-            num_multimask_outputs=d.num_masks,
-            transformer=TwoWayTransformer(
-                depth=d.depth,
-                embedding_dim=d.embed_dim,
-                mlp_dim=d.mlp_dim,
-                num_heads=d.num_heads,
-            ),
-            transformer_dim=d.embed_dim,
-            iou_head_depth=d.iou_head_depth,
-            iou_head_hidden_dim=d.iou_head_dim,
-        ),
-        MEAN,
-        STD,
-    )
-    return sam.eval()
-
-
-@lru_cache(maxsize=4)
-def random_official(config: SamConfig, seed: int = 0) -> Sam:
+@lru_cache(maxsize=8)
+def random_official(config: SamConfig, seed: int = 0):
     """An official model whose every weight is random, biases and relative positions too.
 
     Scales are chosen so that no part saturates or vanishes: kernels keep variance, norms stay
-    near identity, relative positions move attention visibly, biases are not negligible. Masks
-    come out neither empty nor full (asserted where they are compared).
+    near the identity, relative positions move attention visibly, biases are not negligible.
+    The heads are then calibrated on one drawn image: low-res logits with standard deviation 10
+    around 0 (masks neither empty nor full), predicted IoUs of order 1.
     """
-    generator = torch.Generator().manual_seed(seed)
     sam = build_official(config)
-
-    def normal(shape, scale):
-        return torch.randn(shape, generator=generator) * scale
-
-    with torch.no_grad():
-        for name, weight in sam.named_parameters():
-            if "rel_pos" in name:
-                value = normal(weight.shape, 0.3)
-            elif "pos_embed" in name:
-                value = normal(weight.shape, 0.5)
-            elif "norm" in name or name.split(".")[-2] in ("1", "4") or "neck.3" in name:
-                base = 1.0 if name.endswith("weight") else 0.0
-                value = base + normal(weight.shape, 0.2)
-            elif weight.ndim == 1:
-                value = normal(weight.shape, 0.2)
-            elif "embed" in name or "token.weight" in name or "tokens" in name:
-                value = normal(weight.shape, 1.0)
-            else:
-                fan_in = weight[0].numel() if "output_upscaling" not in name else weight.shape[0]
-                value = normal(weight.shape, 1.2 / fan_in**0.5)
-            weight.copy_(value)
-        matrix = sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
-        matrix.copy_(normal(matrix.shape, 1.0))
+    randomise(sam, torch.Generator().manual_seed(seed))
+    calibrate(sam, drawn_image(48, 70, seed=1))
     return sam
 
 
-def state_arrays(sam: Sam) -> dict[str, np.ndarray]:
+@torch.no_grad()
+def randomise(sam: torch.nn.Module, generator: torch.Generator) -> None:
+    """Overwrite every parameter and the Gaussian matrix of positions."""
+
+    def fill(tensor: torch.Tensor, scale: float, base: float = 0.0) -> None:
+        tensor.copy_(base + scale * torch.randn(tensor.shape, generator=generator))
+
+    for name, module in sam.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        kind = type(module).__name__
+        for key, parameter in own.items():
+            if kind.startswith("LayerNorm"):
+                fill(parameter, 0.2, float(key == "weight"))
+            elif kind == "Embedding":
+                fill(parameter, 1.0)
+            elif key.startswith("rel_pos"):
+                fill(parameter, 0.3)
+            elif key == "pos_embed":
+                fill(parameter, 0.5)
+            elif key == "bias":
+                fill(parameter, 0.2)
+            elif key == "weight":
+                turned = kind == "ConvTranspose2d"
+                fan_in = len(parameter) if turned else parameter[0].numel()
+                fill(parameter, 1.2 / fan_in**0.5)
+            else:
+                raise AssertionError(f"{name}.{key}: no rule for its random values")
+    fill(sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix, 1.0)
+
+
+@torch.no_grad()
+def calibrate(sam: torch.nn.Module, image: np.ndarray) -> OfficialPredictor:
+    """Centre and scale the mask heads, and scale the quality head; the image is set after."""
+    predictor, decoder = OfficialPredictor(sam), sam.mask_decoder
+    features = []
+    hook = decoder.output_upscaling.register_forward_hook(lambda *given: features.append(given[2]))
+    predictor.set_image(image)
+    h, w = image.shape[:2]
+    point, label = np.array([[0.4 * w, 0.4 * h]]), np.array([1])
+    box = np.array([0.1 * w, 0.1 * h, 0.9 * w, 0.8 * h])
+
+    def outputs() -> tuple[np.ndarray, np.ndarray]:
+        runs = [
+            predictor.predict(point, label, box=b, multimask_output=multi)
+            for b in (None, box)
+            for multi in (False, True)
+        ]
+        single, three = runs[::2], runs[1::2]
+        low = [np.concatenate([a[2], b[2]]) for a, b in zip(single, three, strict=True)]
+        iou = [np.concatenate([a[1], b[1]]) for a, b in zip(single, three, strict=True)]
+        return np.stack(low), np.stack(iou)
+
+    outputs()
+    # A mask is a product of its head's output with these features: without their mean the
+    # logits spread around zero.
+    mean = torch.cat(features).mean((0, 2, 3))
+    off_mean = torch.eye(len(mean)) - torch.outer(mean, mean) / mean.square().sum()
+    lasts = [head.layers[-1] for head in decoder.output_hypernetworks_mlps]
+    for last in lasts:
+        last.weight.copy_(off_mean @ last.weight)
+        last.bias.copy_(off_mean @ last.bias)
+    low, iou = outputs()
+    for i, last in enumerate(lasts):
+        factor = float(_LOGITS_STD / low[:, i].std())
+        last.weight.mul_(factor)
+        last.bias.mul_(factor)
+    last = decoder.iou_prediction_head.layers[-1]
+    factor = float(0.7 / np.sqrt(np.square(iou).mean()))
+    last.weight.mul_(factor)
+    last.bias.mul_(factor)
+    hook.remove()
+    return predictor
+
+
+def state_arrays(sam: torch.nn.Module) -> dict[str, np.ndarray]:
     """The official state_dict as NumPy arrays."""
     return {key: value.detach().numpy() for key, value in sam.state_dict().items()}

@@ -1,0 +1,143 @@
+"""Label maps: one picture whose pixels are the numbers of objects, as indexed or 16-bit PNG."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+from PIL import Image
+
+from samjax.annotations.records import Record, new_record, reading, segmentation_of
+from samjax.errors import AnnotationError
+from samjax.files import replacing
+from samjax.rle import crop, segmentation_area, segmentation_size
+from samjax.viz import PALETTE
+
+ORDERS = ("area", "score", "given")
+
+
+def to_label_map(
+    records: Sequence[Record], size: tuple[int, int] | None = None, *, order: str = "area"
+) -> Integer[np.ndarray, "H W"]:
+    """Number the objects in one picture: records[i] becomes i + 1, the background 0.
+
+    A pixel can have one number only. Where masks overlap, what is hidden is lost.
+
+    Args:
+        records: at most 65535.
+        size: (H, W) in pixels; needed only if there are no records.
+        order: who lies on top. "area": the smaller mask, so that a mask inside another one is
+            never hidden by it; "score": the higher score (``score``, else ``predicted_iou``);
+            "given": the later record.
+
+    Returns:
+        uint8, or uint16 for more than 255 records.
+
+    Raises:
+        AnnotationError: too many records, masks of several sizes, missing scores.
+    """
+    if order not in ORDERS:
+        raise AnnotationError(f"order is {order!r}: use one of {', '.join(ORDERS)}")
+    if len(records) > np.iinfo(np.uint16).max:
+        raise AnnotationError(f"{len(records)} records: a label map holds at most 65535")
+    if size is None:
+        if not records:
+            raise AnnotationError("no records: pass the size (height, width) of the label map")
+        size = segmentation_size(segmentation_of(records[0]))
+    masks = [segmentation_of(record, size) for record in records]
+    keys = np.zeros(len(records))  # rising: from the bottom to the top
+    if order == "area":
+        keys[:] = [-segmentation_area(mask) for mask in masks]
+    elif order == "score":
+        keys[:] = [_score(record) for record in records]
+    labels = np.zeros(size, np.uint8 if len(records) <= 255 else np.uint16)
+    for i in np.argsort(keys, kind="stable").tolist():
+        part = crop(masks[i])
+        labels[part.window][part.pixels] = i + 1
+    return labels
+
+
+def label_map_to_records(
+    labels: Integer[np.ndarray, "H W"],
+    output_mode: str = "binary_mask",
+    *,
+    label: str | None = None,
+) -> list[Record]:
+    """A record for each number above 0 that occurs, in rising order.
+
+    Args:
+        labels: 0 is the background.
+        output_mode: form of the segmentations.
+        label: category of all of them.
+    """
+    from scipy import ndimage
+
+    if labels.min(initial=0) < 0:
+        raise AnnotationError("label map with negative numbers: objects are 1, 2, ...")
+    values, dense = np.unique(labels, return_inverse=True)
+    dense = dense.reshape(labels.shape).astype(np.int32) + (values[0] != 0)
+    extra = {} if label is None else {"label": label}
+    records = []
+    for i, window in enumerate(ndimage.find_objects(dense), 1):
+        mask = np.zeros(labels.shape, bool)
+        mask[window] = dense[window] == i
+        records.append(new_record(mask, output_mode, extra))
+    return records
+
+
+def write_label_png(path: str | os.PathLike[str], labels: Integer[np.ndarray, "H W"]) -> Path:
+    """Write a label map as PNG, whole or not at all.
+
+    Numbers up to 255 give an indexed PNG in colours; larger ones a 16-bit greyscale PNG, which
+    viewers show almost black.
+
+    Raises:
+        AnnotationError: numbers below 0 or above 65535, or no pixels.
+    """
+    if not labels.size or labels.min() < 0 or labels.max() > np.iinfo(np.uint16).max:
+        raise AnnotationError("label map: pass H x W numbers from 0 to 65535")
+    if labels.max() <= 255:
+        picture = Image.fromarray(labels.astype(np.uint8))
+        picture.putpalette(_palette().tobytes())
+    else:
+        picture = Image.fromarray(labels.astype(np.uint16))
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")
+    return Path(path)
+
+
+def read_label_png(path: str | os.PathLike[str]) -> Integer[np.ndarray, "H W"]:
+    """The numbers of an indexed, grey, 16-bit or black and white PNG (uint8 or uint16).
+
+    Raises:
+        AnnotationError: missing or damaged files, or a picture in colours.
+    """
+    with reading(path, "a PNG label map") as file, Image.open(file, formats=["PNG"]) as picture:
+        if picture.mode not in ("P", "L", "1", "I", "I;16"):
+            raise AnnotationError(
+                f"is a picture in {picture.mode}, whose colours number no objects: "
+                "pass an indexed or grey PNG"
+            )
+        array = np.array(picture)
+        return array.astype(np.uint16 if picture.mode.startswith("I") else np.uint8)
+
+
+def _score(record: Record) -> float:
+    score = record.get("score", record.get("predicted_iou"))
+    if score is None:
+        raise AnnotationError('record without "score" or "predicted_iou": use order="area"')
+    return float(score)
+
+
+def _palette() -> UInt8[np.ndarray, "256 3"]:
+    """Black, then the colours of the pictures, then darker and lighter ones in turn."""
+    colours = np.array(PALETTE, float)
+    rounds = -(-255 // len(colours))
+    shades = [colours]
+    for i in range(1, rounds):
+        share = 0.25 + 0.55 * i / rounds
+        shades.append(colours * (1 - share) + (0 if i % 2 else 255) * share)
+    return np.concatenate([np.zeros((1, 3)), *shades])[:256].round().astype(np.uint8)

@@ -1,0 +1,109 @@
+"""Shapes and dtypes of all annotated arrays are checked; fixtures that many tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib.cbook
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+
+# Before anything imports samjax: every annotation of the package is checked from here on.
+install_import_hook("samjax", "beartype.beartype")
+
+from tests.models import DRAWN, PLAIN, drawn_image  # noqa: E402
+
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Parity tests import torch, which a run that does not ask for them need not have.
+
+    In a run that asks for them (``-m parity``) a missing torch is an error, never a skip.
+    """
+    asked = "not parity" not in config.option.markexpr
+    return True if collection_path.name == "parity" and not asked else None
+
+
+class CompileCounter:
+    """Listens to JAX and counts what XLA compiles."""
+
+    def __init__(self) -> None:
+        self.events = 0
+
+    def __call__(self, event: str, duration: float, **_: object) -> None:
+        assert duration >= 0
+        self.events += event == _COMPILED
+
+
+@pytest.fixture(scope="session")
+def _counter() -> CompileCounter:
+    import jax.monitoring
+
+    counter = CompileCounter()
+    jax.monitoring.register_event_duration_secs_listener(counter)
+    return counter
+
+
+class Compilations:
+    """``count`` compilations since the fixture was asked for, or since ``reset``."""
+
+    def __init__(self, counter: CompileCounter):
+        self._counter = counter
+        self.reset()
+
+    def reset(self) -> None:
+        self._start = self._counter.events
+
+    @property
+    def count(self) -> int:
+        return self._counter.events - self._start
+
+
+@pytest.fixture
+def compilations(_counter: CompileCounter) -> Compilations:
+    """A fresh count of XLA compilations."""
+    return Compilations(_counter)
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    """The checkpoint that comes with the package, in float32."""
+    import samjax
+
+    return samjax.load()
+
+
+@pytest.fixture(scope="session")
+def small():
+    """A small network with random weights and padded windows."""
+    import samjax
+
+    return samjax.load(PLAIN)
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """A photograph of a person, 606 x 512 pixels, uint8 RGB."""
+    import samjax
+
+    path = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    return samjax.read_image(path)
+
+
+@pytest.fixture
+def predictor(embedded, photo) -> Iterator:
+    """A predictor of the embedded checkpoint with the photograph set."""
+    import samjax
+
+    made = samjax.SamPredictor(embedded)
+    made.set_image(photo)
+    return made
+
+
+@pytest.fixture(params=DRAWN)
+def drawn(request: pytest.FixtureRequest) -> np.ndarray:
+    """Drawn images: landscape, portrait, square and very small ones."""
+    return drawn_image(*request.param)

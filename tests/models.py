@@ -1,0 +1,83 @@
+"""Sizes of small networks, and drawn images, for tests with and without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from samjax.config import (
+    ImageEncoderConfig,
+    MaskDecoderConfig,
+    PromptEncoderConfig,
+    SamConfig,
+)
+
+
+def sized(
+    *,
+    grid: int,
+    window: int,
+    patch: int = 8,
+    width: int = 32,
+    heads: int = 2,
+    depth: int = 2,
+    global_blocks: tuple[int, ...] = (1,),
+    embed: int = 64,
+    masks: int = 3,
+) -> SamConfig:
+    """A small SAM. The official attention of the decoder halves its width, with 8 heads."""
+    return SamConfig(
+        ImageEncoderConfig(
+            image_size=grid * patch,
+            patch_size=patch,
+            width=width,
+            depth=depth,
+            num_heads=heads,
+            mlp_dim=2 * width,
+            out_dim=embed,
+            window_size=window,
+            global_blocks=global_blocks,
+        ),
+        PromptEncoderConfig(embed_dim=embed, mask_channels=8),
+        MaskDecoderConfig(
+            embed_dim=embed,
+            mlp_dim=96,
+            attention_dim=embed // 2,
+            num_masks=masks,
+            iou_head_dim=48,
+        ),
+    )
+
+
+# 10 patches a side in windows of 4: two patches of padding
+PLAIN = sized(grid=10, window=4, depth=3)
+SIZES = {
+    "padded windows": PLAIN,
+    "exact windows": sized(grid=8, window=4),
+    # What no shape tells apart from global attention, and computes the same
+    "window of the whole grid": sized(grid=6, window=6, global_blocks=(0, 1)),
+    "one mask": sized(grid=9, window=5, masks=1),
+    "five masks": sized(grid=7, window=3, masks=5, global_blocks=(0,)),
+    # The published models' head width, window and decoder, at 512 pixels and 2 blocks
+    "wide": dataclasses.replace(
+        SamConfig(),
+        image_encoder=ImageEncoderConfig(
+            image_size=512, width=256, depth=2, num_heads=4, mlp_dim=1024, global_blocks=(1,)
+        ),
+    ),
+}
+
+# (height, width): landscape, portrait, square, very small, one pixel, very narrow
+DRAWN = ((48, 70), (90, 61), (80, 80), (5, 7), (1, 1), (3, 40))
+
+
+def drawn_image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Discs and stripes with noise, uint8 RGB: every channel differs, nothing is symmetric."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    y, x = (y + 0.5) / height, (x + 0.5) / width
+    image = np.stack([255 * x, 255 * y, 128 + 127 * np.sin(9 * x + 5 * y)], -1)
+    image[(x - 0.35) ** 2 + (y - 0.4) ** 2 < 0.05] = (250, 40, 20)
+    image[(abs(x - 0.7) < 0.12) & (abs(y - 0.6) < 0.25)] = (20, 60, 240)
+    return np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)

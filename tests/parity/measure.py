@@ -1,0 +1,57 @@
+"""The limits of parity in float32 at precision "highest", and how far each stage stays below."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+# max|a - b| over max|b|; over std(b); absolute; share of equal pixels
+EMBEDDING, LOGITS, SCORES, PIXELS = 1e-4, 1e-3, 1e-4, 0.999
+FOREGROUND = (0.05, 0.95)
+
+
+class ViolationError(AssertionError):
+    """A stage that is not equal to the official one within its limit."""
+
+
+class Ledger:
+    """Largest error seen at each stage, for the report at the end of the run."""
+
+    def __init__(self) -> None:
+        self.worst: dict[str, tuple[float, float, int]] = {}
+
+    def _note(self, stage: str, error: float, limit: float) -> None:
+        worst, _, count = self.worst.get(stage, (0.0, limit, 0))
+        self.worst[stage] = max(worst, error), limit, count + 1
+        if not error <= limit:  # not <=: NaN violates, too
+            raise ViolationError(f"{stage}: error {error:.2e} is above the limit of {limit:.0e}")
+
+    def embedding(self, stage: str, ours: ArrayLike, theirs: ArrayLike) -> None:
+        a, b = _pair(stage, ours, theirs)
+        self._note(stage, float(np.abs(a - b).max() / np.abs(b).max()), EMBEDDING)
+
+    def logits(self, stage: str, ours: ArrayLike, theirs: ArrayLike) -> None:
+        """Also asserts that the official masks are neither nearly empty nor nearly full."""
+        a, b = _pair(stage, ours, theirs)
+        share = (b > 0).mean((-2, -1))
+        low, high = FOREGROUND
+        assert ((share > low) & (share < high)).all(), f"{stage}: foreground {share}"
+        self._note(stage, float(np.abs(a - b).max() / b.std()), LOGITS)
+
+    def scores(self, stage: str, ours: ArrayLike, theirs: ArrayLike) -> None:
+        a, b = _pair(stage, ours, theirs)
+        self._note(stage, float(np.abs(a - b).max()), SCORES)
+
+    def pixels(self, stage: str, ours: ArrayLike, theirs: ArrayLike) -> None:
+        """Binary masks; the noted error is the share of pixels that differ."""
+        a, b = np.asarray(ours), np.asarray(theirs)
+        assert a.shape == b.shape, f"{stage}: {a.shape} instead of {b.shape}"
+        assert a.dtype == b.dtype == np.bool_
+        self._note(stage, float((a != b).mean()), round(1 - PIXELS, 6))
+
+
+def _pair(stage: str, ours: ArrayLike, theirs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.asarray(ours), np.asarray(theirs)
+    assert a.shape == b.shape, f"{stage}: shape {a.shape} instead of {b.shape}"
+    assert a.dtype == b.dtype == np.float32, f"{stage}: dtype {a.dtype} and {b.dtype}"
+    return a, b
