@@ -16,6 +16,8 @@ import typer
 from typer.main import get_command
 
 from samjax import __version__
+from samjax.commands.automask_command import automask
+from samjax.commands.options import Device, Dtype, Model, Precision
 from samjax.errors import SamjaxError
 
 app = typer.Typer(
@@ -27,32 +29,6 @@ app = typer.Typer(
 )
 # Typer carries its own copy of click in newer versions: the class is found through what it exports.
 _UsageError = typer.BadParameter.__mro__[1]
-
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="M",
-        help="embedded (small, offline); vit_b, vit_l or vit_h (official weights, downloaded "
-        "once); or the path of a checkpoint.",
-    ),
-]
-Device = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="cpu, gpu, gpu:1 or tpu.", show_default="JAX's first"),
-]
-Dtype = Annotated[
-    str, typer.Option(metavar="NAME", help="Of the products: float32, bfloat16 or float16.")
-]
-Precision = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="Of float32 products on GPU and TPU: highest (the official numbers), high or default "
-        "(TF32).",
-    ),
-]
 
 
 def _print_version(wanted: bool) -> bool:
@@ -176,6 +152,9 @@ def segment(
             overwrite=overwrite,
         )
     )
+
+
+app.command()(automask)
 
 
 @app.command()

@@ -171,7 +171,7 @@ class SamPredictor:
         """
         path = Path(path).expanduser()
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 fingerprint = str(file["fingerprint"])
                 features = file["features"].astype(np.float32)
                 sizes = [tuple(map(int, file[k])) for k in ("original_size", "input_size")]
