@@ -51,7 +51,7 @@ def sized(
 
 
 # 10 patches a side in windows of 4: two patches of padding
-PLAIN = sized(grid=10, window=4, depth=3)
+PLAIN = sized(grid=10, window=4)
 SIZES = {
     "padded windows": PLAIN,
     "exact windows": sized(grid=8, window=4),
@@ -67,6 +67,9 @@ SIZES = {
         ),
     ),
 }
+
+# Of the golden files: small enough for its weights to be stored beside its results
+GOLDEN = sized(grid=6, window=4, width=16, embed=32)
 
 # (height, width): landscape, portrait, square, very small, one pixel, very narrow
 DRAWN = ((48, 70), (90, 61), (80, 80), (5, 7), (1, 1), (3, 40))

@@ -16,7 +16,7 @@ from samjax.checkpoint.loading import (
 )
 from samjax.config import SamConfig
 from samjax.errors import CheckpointError
-from tests.models import SIZES
+from tests.models import SIZES, sized
 
 PUBLISHED = {
     "vit_b": (SamConfig.vit_b(), 93_735_472),
@@ -69,7 +69,7 @@ def test_an_array_of_another_rank_is_named():
 
 
 def test_relative_positions_that_do_not_fit_are_refused():
-    tensors = weightless(SIZES["padded windows"])
+    tensors = weightless(sized(grid=10, window=4, depth=3))
     key = "image_encoder.blocks.0.attn.rel_pos_h"
     tensors[key] = np.broadcast_to(np.float32(0), (9, tensors[key].shape[1]))
     with pytest.raises(CheckpointError, match="do not fit a 10x10 position embedding"):

@@ -84,7 +84,7 @@ def read_official_weights(path: str | Path) -> OfficialWeights:
 # Finding the state dict
 
 
-def unwrap(content: object) -> tuple[Mapping[str, object], str, list[str]]:
+def unwrap(content: object) -> tuple[Mapping[object, object], str, list[str]]:
     """(the mapping of weights in a file's object, family, notes). Raises CheckpointError."""
     family = "official"
     notes: list[str] = []
@@ -142,7 +142,7 @@ def _why_no_weights(content: object) -> str:
     return f"a dictionary without tensors (its keys: {keys}): {RESAVE}"
 
 
-def _only_arrays(found: Mapping[str, object]) -> dict[str, np.ndarray]:
+def _only_arrays(found: Mapping[object, object]) -> dict[str, np.ndarray]:
     """The weights, every one an array under a text key."""
     tensors: dict[str, np.ndarray] = {}
     for key, value in found.items():

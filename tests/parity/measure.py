@@ -17,18 +17,23 @@ class ViolationError(AssertionError):
 class Ledger:
     """Largest error seen at each stage, for the report at the end of the run."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, strict: bool = True) -> None:
+        self.strict = strict
         self.worst: dict[str, tuple[float, float, int]] = {}
 
-    def _note(self, stage: str, error: float, limit: float) -> None:
+    def note(self, stage: str, error: float, limit: float) -> None:
         worst, _, count = self.worst.get(stage, (0.0, limit, 0))
         self.worst[stage] = max(worst, error), limit, count + 1
-        if not error <= limit:  # not <=: NaN violates, too
+        if self.strict and not error <= limit:  # NaN is above, too
             raise ViolationError(f"{stage}: error {error:.2e} is above the limit of {limit:.0e}")
+
+    def violations(self) -> dict[str, float]:
+        """Largest error of each stage that is above its limit."""
+        return {k: worst for k, (worst, limit, _) in self.worst.items() if not worst <= limit}
 
     def embedding(self, stage: str, ours: ArrayLike, theirs: ArrayLike) -> None:
         a, b = _pair(stage, ours, theirs)
-        self._note(stage, float(np.abs(a - b).max() / np.abs(b).max()), EMBEDDING)
+        self.note(stage, float(np.abs(a - b).max() / np.abs(b).max()), EMBEDDING)
 
     def logits(self, stage: str, ours: ArrayLike, theirs: ArrayLike) -> None:
         """Also asserts that the official masks are neither nearly empty nor nearly full."""
@@ -36,18 +41,18 @@ class Ledger:
         share = (b > 0).mean((-2, -1))
         low, high = FOREGROUND
         assert ((share > low) & (share < high)).all(), f"{stage}: foreground {share}"
-        self._note(stage, float(np.abs(a - b).max() / b.std()), LOGITS)
+        self.note(stage, float(np.abs(a - b).max() / b.std()), LOGITS)
 
     def scores(self, stage: str, ours: ArrayLike, theirs: ArrayLike) -> None:
         a, b = _pair(stage, ours, theirs)
-        self._note(stage, float(np.abs(a - b).max()), SCORES)
+        self.note(stage, float(np.abs(a - b).max()), SCORES)
 
     def pixels(self, stage: str, ours: ArrayLike, theirs: ArrayLike) -> None:
         """Binary masks; the noted error is the share of pixels that differ."""
         a, b = np.asarray(ours), np.asarray(theirs)
         assert a.shape == b.shape, f"{stage}: {a.shape} instead of {b.shape}"
         assert a.dtype == b.dtype == np.bool_
-        self._note(stage, float((a != b).mean()), round(1 - PIXELS, 6))
+        self.note(stage, float((a != b).mean()), round(1 - PIXELS, 6))
 
 
 def _pair(stage: str, ours: ArrayLike, theirs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -35,6 +35,7 @@ def test_run_lengths_areas_and_boxes_are_the_official_ones(mask):
 
 def test_supervision_takes_the_records():
     import supervision
+
     labels = blobs(40, 50, 0) + 2 * blobs(40, 50, 1)
     records = convert_records(label_map_to_records(labels, "coco_rle"), "binary_mask")
     detections = supervision.Detections.from_sam(records)

@@ -22,7 +22,7 @@ from tests.parity.official import random_official, state_arrays
 pytestmark = pytest.mark.parity
 CHUNKS = {"unchunked": UNCHUNKED, "cpu": CPU_CHUNKS, "accelerator": ACCELERATOR_CHUNKS}
 # Cuts everything at these small sizes as well, where the presets hold most in one piece
-CHUNKS["fine"] = Chunks(heads=1, queries=8, tokens=5, prompts=1)
+CHUNKS["fine"] = Chunks(heads=1, queries=8, tokens=5, pixels=1)
 
 
 class Both:

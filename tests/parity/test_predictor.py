@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import samjax
 from samjax.checkpoint.huggingface import official_key
 from tests.models import DRAWN, PLAIN, drawn_image
-from tests.parity.measure import Ledger
+from tests.parity.measure import LOGITS, Ledger
 from tests.parity.official import (
     OfficialPredictor,
     build_official,
@@ -93,7 +93,7 @@ def compare(ours, theirs, arguments: dict, ledger: Ledger, stage: str = "predict
         assert masks.dtype == expected_masks.dtype == np.float32
         assert masks.shape == expected_masks.shape
         error = np.abs(masks - expected_masks).max() / expected.std()
-        ledger._note(f"{stage}, full-size logits", float(error), 1e-3)
+        ledger.note(f"{stage}, full-size logits", float(error), LOGITS)
     else:
         ledger.pixels(f"{stage}, masks", masks, expected_masks)
 
