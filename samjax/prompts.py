@@ -74,7 +74,7 @@ def check_boxes(boxes: ArrayLike) -> Float32[np.ndarray, "p 4"]:
         raise PromptError(f"boxes have shape {xyxy.shape}: give P x 4, (x0, y0, x1, y1) each")
     wrong = (xyxy[:, 2] < xyxy[:, 0]) | (xyxy[:, 3] < xyxy[:, 1])
     if wrong.any():
-        first = xyxy[wrong.argmax()].tolist()
+        first = xyxy[np.argmax(wrong)].tolist()
         raise PromptError(
             f"box {first} has x1 < x0 or y1 < y0: give the top left corner, then the bottom right"
         )

@@ -255,7 +255,7 @@ def _parse(text: str | bytes) -> Int[np.ndarray, " R"]:
     code = text.encode("ascii") if isinstance(text, str) else text
     data = np.frombuffer(code, np.uint8).astype(np.int64) - 48
     last = np.flatnonzero((data & 32) == 0)
-    if not data.size or data.min() < 0 or data.max() > 63 or last[-1:] != data.size - 1:
+    if not data.size or np.min(data) < 0 or np.max(data) > 63 or last[-1:] != data.size - 1:
         raise ValueError("not a COCO string")
     first = np.concatenate([[0], last[:-1] + 1])
     groups = last - first + 1
