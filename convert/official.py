@@ -19,6 +19,7 @@ from PIL import Image
 
 from samjax.config import SamConfig
 
+_STAND_IN = "__samjax_stand_in__"
 PIXEL_MEAN, PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
@@ -56,7 +57,7 @@ def _stand_in_torchvision() -> None:
         made = types.ModuleType(name)
         made.__spec__ = importlib.machinery.ModuleSpec(name, None)
         made.__path__ = []
-        made.__dict__.update(content)
+        made.__dict__.update(content, **{_STAND_IN: True})
         sys.modules[name] = made
         return made
 
@@ -80,6 +81,11 @@ from segment_anything.modeling import (  # noqa: E402
     Sam,
     TwoWayTransformer,
 )
+
+# segment-anything has what it needs; transformers would take the stand-in for the package.
+for _name, _module in list(sys.modules.items()):
+    if _name.partition(".")[0] == "torchvision" and getattr(_module, _STAND_IN, False):
+        del sys.modules[_name]
 
 __all__ = ["OfficialGenerator", "OfficialPredictor", "build_official", "load_official"]
 

@@ -39,7 +39,7 @@ def sized(
             window_size=window,
             global_blocks=global_blocks,
         ),
-        PromptEncoderConfig(embed_dim=embed, mask_channels=8),
+        PromptEncoderConfig(embed_dim=embed, mask_channels=16),
         MaskDecoderConfig(
             embed_dim=embed,
             mlp_dim=96,

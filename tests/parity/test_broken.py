@@ -16,6 +16,7 @@ from samjax import engine, masks, predictor
 from samjax.checkpoint import layout
 from samjax.model import image_encoder, layers, mask_decoder, prompt_encoder
 from samjax.model.prompt_encoder import ABSENT, NOT_A_POINT
+from samjax.model.sam import Sam
 from tests.models import PLAIN, drawn_image
 from tests.parity.measure import Ledger, ViolationError
 from tests.parity.official import OfficialPredictor, random_official
@@ -55,7 +56,7 @@ def faint(tmp_path_factory):
 
 
 def run(weights, ledger: Ledger | None = None) -> Ledger:
-    """All that test_predictor compares, for one image and a few prompts."""
+    """What test_predictor compares, for one image, and two stages of test_modules."""
     path, model = weights
     ledger = ledger or Ledger()
     ours, theirs = samjax.SamPredictor(samjax.load(path)), OfficialPredictor(model)
@@ -65,12 +66,30 @@ def run(weights, ledger: Ledger | None = None) -> Ledger:
     ledger.embedding(
         "image embedding", ours.get_image_embedding(), theirs.get_image_embedding().numpy()
     )
+    stages(ours.model._model, model, ledger)
     centre = np.array([[SIZE[1] / 2, SIZE[0] / 2]])
     low_res = theirs.predict(centre, np.array([1]), multimask_output=False)[2]
     for arguments in prompt_sets(*SIZE, low_res).values():
         compare(ours, theirs, arguments | {"return_logits": True}, ledger)
         compare(ours, theirs, arguments, ledger)
     return ledger
+
+
+@torch.no_grad()
+def stages(ours: Sam, theirs: torch.nn.Module, ledger: Ledger) -> None:
+    """The two small parts where a wrong GELU drowns in what follows."""
+    m, g = PLAIN.low_res_size, PLAIN.grid
+    masks = (8 * np.random.default_rng(0).standard_normal((2, m, m))).astype(np.float32)
+    dense = theirs.prompt_encoder.mask_downscaling(torch.from_numpy(masks)[:, None])
+    got = ours.decoder.prompt_encoder.dense(masks, None)
+    ledger.embedding("mask prompts", got, dense.flatten(2).transpose(1, 2).numpy())
+    upscaling = theirs.mask_decoder.output_upscaling
+    image = dense[:1]
+    pixels = image.flatten(2).transpose(1, 2).numpy()
+    got = np.asarray(ours.decoder.mask_decoder.output_upscaling(jax.numpy.asarray(pixels)))
+    # n (dy1 dx1) (dy2 dx2) c -> c, rows, columns
+    got = got.reshape(g, g, 2, 2, 2, 2, -1).transpose(6, 0, 2, 4, 1, 3, 5)
+    ledger.embedding("mask upscaling", got.reshape(-1, m, m), upscaling(image)[0].numpy())
 
 
 def test_unbroken_is_equal(plain):
