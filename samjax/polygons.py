@@ -280,7 +280,8 @@ def _bridges(points: Num[np.ndarray, "V 2"], owner: Int[np.ndarray, " V"]) -> li
     count = int(owner[-1]) + 1
     # The shortest connection of each two rings; + 1, since 0 means none.
     _, shortest = np.unique(rings[:, 0] * count + rings[:, 1], return_index=True)
-    graph = sparse.coo_array((length[shortest] + 1, tuple(rings[shortest].T)), shape=(count, count))
+    ends = rings[shortest].T.astype(np.int32)  # SciPy's graph routines take no other index
+    graph = sparse.coo_array((length[shortest] + 1, tuple(ends)), shape=(count, count))
     tree = sparse.csgraph.minimum_spanning_tree(graph.tocsr()).tocoo()
     chosen = {(a, b) for a, b in zip(*tree.coords, strict=True)}
     return [(int(pairs[i, 0]), int(pairs[i, 1])) for i in shortest if tuple(rings[i]) in chosen]

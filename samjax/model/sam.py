@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -38,7 +39,7 @@ class PromptDecoder(nnx.Module):
             image_embedding,
             encoder.image_positions() if image_pe is None else image_pe,
             encoder.sparse(prompts.coords, prompts.kinds),
-            prompts.kinds != ABSENT,
+            jnp.asarray(prompts.kinds) != ABSENT,
             encoder.dense(prompts.masks, prompts.has_mask),
             multimask=multimask,
             chunks=chunks,
