@@ -181,7 +181,7 @@ def test_bombs_are_defused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pickle_machine, "MAX_UNSALTED_KEYS", 100)
     keys = b"".join(make.integer(k * (2**61 - 1)) + b"N" for k in range(101))
     assert "more than 100 keys" in refused(path, b"}(" + keys + b"u")
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 5, "a second on a busy core: this is a hang"
 
 
 def test_a_key_must_not_occur_twice(path: Path) -> None:
