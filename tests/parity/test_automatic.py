@@ -133,6 +133,8 @@ def both():
 
 
 @pytest.mark.parity
+# The official postprocess_small_regions puts a torch tensor into a NumPy array.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("name", IMAGES[:2])
 @pytest.mark.parametrize("setting", ["crops", "small regions", "point grid"])
 def test_records_are_the_official_ones(both, name: str, setting: str) -> None:
