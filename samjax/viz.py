@@ -7,10 +7,7 @@ safe in the threads that serve a notebook's widget.
 from __future__ import annotations
 
 import math
-import os
-import secrets
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Num, UInt8
@@ -155,38 +152,6 @@ def draw_candidates(
         figure.text((left + 22) / total_width, baseline, text, size=13, color="#374151")
     canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3].copy()
-
-
-def save_png(path: str | os.PathLike[str], array: UInt8[np.ndarray, "*shape"]) -> Path:
-    """Write H x W, H x W x 3 or H x W x 4 uint8 as PNG, whole or not at all.
-
-    A reader, or a run that is cut off, never meets half a file: the picture is written beside its
-    final name and then renamed.
-
-    Raises:
-        ImageError: unusable shape, missing folder, disk full or not writable.
-    """
-    path = Path(path)
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        shape = "x".join(map(str, array.shape))
-        raise ImageError(
-            f"array of shape {shape} is not a picture: pass H x W, with 3 or 4 channels"
-        )
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        try:
-            # Not tempfile: its files are private, and the picture should follow the umask.
-            with temporary.open("xb") as file:
-                Image.fromarray(array).save(file, format="PNG")
-            os.replace(temporary, path)  # noqa: PTH105
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ImageError(
-            f"{path}: cannot be written ({error.strerror or error}): "
-            "check that its folder exists, is writable and has room"
-        ) from error
-    return path
 
 
 def _resize_mask(mask: Bool[np.ndarray, "H W"], size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:

@@ -7,7 +7,7 @@ from matplotlib import cbook
 from PIL import Image
 
 from samjax.errors import ImageError, PromptError
-from samjax.viz import NEGATIVE, PALETTE, POSITIVE, draw_candidates, overlay, save_png
+from samjax.viz import NEGATIVE, PALETTE, POSITIVE, draw_candidates, overlay
 
 GREY = 100
 
@@ -229,44 +229,3 @@ def test_pyplot_is_never_imported():
         assert "matplotlib.pyplot" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_save_png(tmp_path, image):
-    rng = np.random.default_rng(0)
-    for shape in ((4, 5), (4, 5, 3), (4, 5, 4)):
-        array = rng.integers(0, 256, shape, dtype=np.uint8)
-        path = save_png(tmp_path / "a.png", array)  # overwrites
-        np.testing.assert_array_equal(np.asarray(Image.open(path)), array)
-    save_png(str(tmp_path / "no-suffix"), image)
-    assert (tmp_path / "no-suffix").read_bytes().startswith(b"\x89PNG")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "no-suffix"]
-
-
-def test_save_png_fails_whole(tmp_path, image, monkeypatch):
-    path = save_png(tmp_path / "a.png", image)
-    before = path.read_bytes()
-
-    def full(*_args, **_options):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(ImageError, match=r"a\.png: cannot be written \(No space left"):
-        save_png(path, image)
-    assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
-
-
-def test_save_png_does_not_change_a_file_that_is_being_read(tmp_path, image):
-    path = save_png(tmp_path / "a.png", image)
-    before = path.read_bytes()
-    with path.open("rb") as reader:
-        save_png(path, image[:50] + np.uint8(9))
-        assert reader.read() == before
-    assert path.read_bytes() != before
-
-
-def test_save_png_errors(tmp_path, image):
-    with pytest.raises(ImageError, match="check that its folder exists"):
-        save_png(tmp_path / "missing" / "a.png", image)
-    with pytest.raises(ImageError, match="shape 4x5x2 is not a picture"):
-        save_png(tmp_path / "a.png", np.zeros((4, 5, 2), np.uint8))
