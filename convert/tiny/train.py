@@ -1,0 +1,337 @@
+"""Train a small SAM on a CPU, one single-threaded process a core, or on one GPU. Resumable.
+
+    python -m convert.tiny.train --data DIR --out DIR --minutes 60 [--init EARLIER.safetensors]
+
+Run again with the same --out to go on where it stopped. Writes OUT/last.safetensors (official
+keys, averaged weights), OUT/log.jsonl (figures) and OUT/state.pt. Parameters are bfloat16 with
+float32 masters; the processes share memory and average their gradients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.multiprocessing as mp
+
+from convert.tiny.network import Network
+from convert.tiny.objective import mask_loss, most_confident, simulate_corrections
+from convert.tiny.samples import BOX, Sample, Sampler
+from convert.tiny.sources import read_sources
+from convert.tiny.start import random_start, tiny_config, warm_start
+from samjax.checkpoint.convert import write_safetensors
+from samjax.files import replacing
+
+BUFFER = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+BETAS, VALIDATION_IMAGES, PATIENCE = (0.9, 0.98), 48, 1200
+MOMENTS = ("master", "average", "first", "second")  # what state.pt holds
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="bsds500/, coco_tiny/, nuclei/")
+    add("--cut-outs", type=Path, nargs="*", default=[], help="folders of PNGs with alpha")
+    add("--backgrounds", type=Path, nargs="*", default=[], help="folders of photographs")
+    add("--out", type=Path, required=True)
+    add("--minutes", type=float, default=60, help="of training; the learning rate follows it")
+    add("--init", type=Path, help="weights to start from; positions are resized to --size")
+    add("--seed", type=int, default=0)
+    add("--device", default="cpu", help="cpu or cuda")
+    add("--processes", type=int, default=os.cpu_count(), help="on the CPU")
+    add("--size", type=int, default=256, help="input side in pixels, a multiple of 128")
+    add("--width", type=int, default=192)
+    add("--depth", type=int, default=8)
+    add("--decoder-mlp", type=int, default=1024)
+    add("--batch", type=int, default=4, help="images a process")
+    add("--prompts", type=int, default=8, help="an image")
+    add("--lr", type=float, default=1e-3)
+    add("--warmup", type=int, default=250, help="steps")
+    add("--weight-decay", type=float, default=0.03)
+    add("--drop", type=float, default=0.05, help="stochastic depth of the last block")
+    add("--corrections", type=float, default=0.4, help="share of steps with correcting clicks")
+    add("--balance", type=float, default=None, help="early weight of positive pixels")
+    add("--save-every", type=float, default=5, help="minutes")
+    return parser.parse_args()
+
+
+def decays(name: str, parameter: torch.nn.Parameter) -> bool:
+    """Whether weight decay applies: matrices, but no positions, tokens or embeddings of prompts."""
+    if parameter.ndim < 2:
+        return False
+    return "patch_embed" in name or not any(w in name for w in ("pos", "_embed", "token"))
+
+
+class Worker:
+    """One process: draws samples, computes gradients, updates its share of the parameters."""
+
+    def __init__(self, rank: int, options: argparse.Namespace, shared: dict, barrier):
+        self.rank, self.o, self.shared, self.barrier = rank, options, shared, barrier
+        self.config = tiny_config(options.size, options.width, options.depth, options.decoder_mlp)
+        self.network = Network(self.config, torch.bfloat16)
+        self.device = torch.device(options.device)
+        if options.device == "cpu":
+            torch.set_num_threads(1)
+        started = int(shared["clock"][1])  # steps done: a resumed run draws other samples
+        seed = (options.seed * 97 + rank) * 1_000_003 + started
+        torch.manual_seed(seed)
+        self.random = np.random.default_rng([options.seed, started])  # the same in each process
+        sources = read_sources(options.data, options.cut_outs, options.backgrounds, held_out=False)
+        self.sampler = Sampler(sources, options.size, seed)
+        if rank == 0:
+            held_out = read_sources(options.data, [], [], held_out=True)
+            fixed = Sampler(held_out, options.size, 1, shares=(0.6, 0.35, 0.05, 0), paste=0)
+            self.validation = [fixed.sample(options.prompts) for _ in range(VALIDATION_IMAGES)]
+            self.initialise()
+        self.wait()
+        self.bind()
+
+    def wait(self) -> None:
+        self.barrier.wait(PATIENCE)
+
+    def initialise(self) -> None:
+        o, shared = self.o, self.shared
+        if not shared["clock"][1]:
+            torch.manual_seed(o.seed)
+            if o.init:
+                model = warm_start(self.config, o.init)
+            else:
+                model = random_start(self.config, self.sampler)
+            flat = torch.cat([p.detach().flatten() for p in model.parameters()])
+            shared["master"].copy_(flat)
+            shared["average"].copy_(flat)
+            shared["buffer"].copy_(model.state_dict()[BUFFER])
+        shared["weights"].copy_(shared["master"])
+        figures = len(shared["master"]) / 1e6, len(self.sampler.sources.cut_outs)
+        print("{:.2f} M parameters, {} cut-outs".format(*figures), flush=True)
+
+    def bind(self) -> None:
+        """Name the slices of the shared vectors."""
+        self.names = list(self.shared["layout"])
+        self.parameters, self.averaged, place, decay = {}, {}, 0, []
+        gradient = self.shared["gradient"][self.rank]
+        for name, (shape, decayed) in self.shared["layout"].items():
+            end = place + math.prod(shape)
+            weight = self.shared["weights"][place:end].view(shape).detach().requires_grad_(True)
+            weight.grad = gradient[place:end].view(shape)
+            self.parameters[name] = weight
+            self.averaged[name] = self.shared["average"][place:end].view(shape)
+            decay.append(torch.full((end - place,), float(decayed)))
+            place = end
+        buffer = self.shared["buffer"]
+        self.parameters[BUFFER] = self.averaged[BUFFER] = buffer
+        n = self.o.processes
+        self.share = slice(place * self.rank // n, place * (self.rank + 1) // n)
+        self.decay = torch.cat(decay)[self.share].to(self.device) * self.o.weight_decay
+
+    def arrays(self, samples: list[Sample]) -> tuple:
+        """Patches, targets and padding in token order, points and their labels."""
+        net = self.network
+        images, masks, valid, corners, kinds = (np.stack(x) for x in zip(*samples, strict=True))
+        prompts = masks.shape[1]
+        target = net.to_token_order(torch.tensor(masks)).flatten(0, 1)
+        inside = net.to_token_order(torch.tensor(valid)).float().repeat_interleave(prompts, 0)
+        kinds = torch.tensor(kinds).flatten()
+        labels = torch.where(kinds[:, None] == BOX, torch.tensor([[2, 3]]), torch.tensor([[1, -1]]))
+        corners = torch.tensor(corners).flatten(0, 1)
+        patches = net.patches(torch.tensor(images)).bfloat16()
+        return tuple(x.to(self.device) for x in (patches, target * inside, inside, corners, labels))
+
+    def gradients(self, samples: list[Sample], progress: float) -> dict[str, float]:
+        """Forward and backward; leaves the gradients in shared memory, returns figures."""
+        o, net, p = self.o, self.network, self.parameters
+        patches, target, inside, xy, labels = self.arrays(samples)
+        rates = o.drop * np.arange(o.depth) / max(1, o.depth - 1)
+        skip = frozenset(np.flatnonzero(self.random.random(o.depth) < rates).tolist())
+        balance = o.balance * min(1.0, max(0.0, (0.5 - progress) / 0.3))
+        embedding = net.encode(p, patches, skip)
+        logits, scores = net.decode(p, embedding, net.tokens(p, xy, labels))
+        loss, iou = mask_loss(logits.float(), scores.float(), target, inside, balance)
+        figures = {"loss": float(loss.detach())} | summarise(iou, scores, labels)
+        # Every process draws the same numbers here: none waits for another's longer step.
+        correct, rounds, forget = (
+            self.random.random(),
+            self.random.choice([1, 1, 2, 4]),
+            self.random.random() < 0.25,
+        )
+        if correct < o.corrections:
+            previous = most_confident(logits.detach().float(), scores.detach())
+            xy, labels, previous = simulate_corrections(
+                net, p, embedding.detach(), (xy, labels, previous), target, inside, int(rounds)
+            )
+            dense = None if forget else net.embed_masks(p, previous)
+            logits, scores = net.decode(p, embedding, net.tokens(p, xy, labels), dense)
+            second, iou = mask_loss(logits.float(), scores.float(), target, inside, balance)
+            figures["corrected"] = float(iou[:, 0].mean())
+            loss = loss + second
+        self.shared["gradient"][self.rank].zero_()
+        loss.backward()
+        return figures
+
+    def update(self, step: int, progress: float) -> float:
+        """AdamW on this process's share of the averaged gradient; returns the gradient's norm."""
+        o, shared, part = self.o, self.shared, self.share
+        gradient = shared["gradient"][:, part].float().mean(0)
+        shared["norm"][self.rank] = gradient.square().sum()
+        self.wait()
+        norm = float(shared["norm"].sum()) ** 0.5
+        if math.isfinite(norm):
+            rate = o.lr * min(1, step / o.warmup)
+            rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, progress))) * 0.99 + 0.01
+            gradient *= min(1.0, 1 / (norm + 1e-6))
+            master, first, second = (shared[k][part] for k in ("master", "first", "second"))
+            first.lerp_(gradient, 1 - BETAS[0])
+            second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+            size = (second / (1 - BETAS[1] ** step)).sqrt_().add_(1e-8)
+            master.mul_(1 - rate * self.decay)
+            master.addcdiv_(first / (1 - BETAS[0] ** step), size, value=-rate)
+            shared["average"][part].lerp_(master, 1 - min(0.999, (1 + step) / (10 + step)))
+            shared["weights"][part] = master
+        return norm
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Mean IoU on the held-out tenth, averaged weights, at mask resolution."""
+        weights = {k: v.bfloat16() if k != BUFFER else v for k, v in self.averaged.items()}
+        net, found = self.network, []
+        for i in range(0, len(self.validation), 4):
+            patches, target, inside, xy, labels = self.arrays(self.validation[i : i + 4])
+            embedding = net.encode(weights, patches)
+            logits, scores = net.decode(weights, embedding, net.tokens(weights, xy, labels))
+            iou = mask_loss(logits.float(), scores.float(), target, inside, 0)[1]
+            found.append((iou, scores, labels))
+        return summarise(*(torch.cat(x) for x in zip(*found, strict=True)))
+
+    def save(self, record: dict) -> None:
+        out, shared = self.o.out, self.shared
+        tensors = {k: v.detach().float().cpu().numpy() for k, v in self.averaged.items()}
+        write_safetensors(out / "last.safetensors", tensors, {"training": json.dumps(record)})
+        with replacing(out / "state.pt") as temporary:
+            torch.save({k: shared[k] for k in (*MOMENTS, "clock", "buffer")}, temporary)
+
+    def run(self) -> None:
+        o, clock = self.o, self.shared["clock"]
+        budget, begun, before = o.minutes * 60, time.time(), float(clock[0])
+        saved, recent, step = begun, [], int(clock[1])
+        parent = os.getppid()
+        while True:
+            if self.rank == 0:
+                clock[0], clock[1] = before + time.time() - begun, step
+            if os.getppid() != parent:  # the launcher was killed
+                return
+            self.wait()
+            progress = float(clock[0]) / budget
+            if progress >= 1:
+                break
+            step += 1
+            figures = self.gradients(
+                [self.sampler.sample(o.prompts) for _ in range(o.batch)], progress
+            )
+            self.wait()
+            figures["norm"] = self.update(step, progress)
+            if self.rank == 0:
+                recent.append(figures)
+                late = time.time() - saved > o.save_every * 60
+                if step % 100 == 0 or late:
+                    record = self.record(step, recent)
+                    recent = []
+                    if late:
+                        saved = time.time()
+                        record["held_out"] = self.validate()
+                        self.save(record)
+                    self.log(record)
+        if self.rank == 0:
+            record = self.record(step, recent) | {"held_out": self.validate()}
+            self.save(record)
+            self.log(record)
+
+    def record(self, step: int, recent: list[dict[str, float]]) -> dict:
+        keys = sorted({k for figures in recent for k in figures})
+        means = {k: float(np.nanmean([f.get(k, np.nan) for f in recent])) for k in keys}
+        images = step * self.o.batch * self.o.processes
+        return {
+            "step": step,
+            "images": images,
+            "seconds": round(float(self.shared["clock"][0])),
+        } | {k: round(v, 4) for k, v in means.items()}
+
+    def log(self, record: dict) -> None:
+        print(json.dumps(record), flush=True)
+        with (self.o.out / "log.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def summarise(iou: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """Mean IoU of clicks and boxes: single mask, most confident of three, best of three."""
+    chosen = iou[torch.arange(len(iou)), scores[:, 1:].argmax(1) + 1]
+    best, boxes = iou[:, 1:].max(1).values, labels[:, 0] == 2
+    found = {
+        "click": chosen[~boxes],
+        "click_oracle": best[~boxes],
+        "box_single": iou[boxes, 0],
+        "box": chosen[boxes],
+        "box_oracle": best[boxes],
+    }
+    return {k: round(float(v.mean()), 4) for k, v in found.items() if len(v)}
+
+
+def shared_state(options: argparse.Namespace) -> dict:
+    """The vectors that the processes share, restored from OUT/state.pt when it is there."""
+    from convert.official import build_official
+
+    config = tiny_config(options.size, options.width, options.depth, options.decoder_mlp)
+    named = list(build_official(config).named_parameters())
+    count = sum(p.numel() for _, p in named)
+
+    def vector(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        made = torch.zeros(*shape, dtype=dtype, device=options.device)
+        return made.share_memory_() if options.device == "cpu" else made
+
+    shared: dict = {k: vector(count) for k in MOMENTS}
+    shared |= {
+        "weights": vector(count, dtype=torch.bfloat16),
+        "gradient": vector(options.processes, count, dtype=torch.bfloat16),
+        "norm": vector(options.processes),
+        "buffer": vector(2, 128),
+        "clock": torch.zeros(2, dtype=torch.float64).share_memory_(),  # seconds, steps
+        "layout": {name: (tuple(p.shape), decays(name, p)) for name, p in named},
+    }
+    state = options.out / "state.pt"
+    if state.exists():
+        for key, value in torch.load(state, weights_only=True).items():
+            if shared[key].shape != value.shape:
+                raise SystemExit(f"{state} is of another size of model: choose another --out")
+            shared[key].copy_(value)
+        print(f"going on after step {int(shared['clock'][1])}", flush=True)
+    return shared
+
+
+def start_worker(rank: int, options: argparse.Namespace, shared: dict, barrier) -> None:
+    Worker(rank, options, shared, barrier).run()
+
+
+def main() -> None:
+    options = parse_arguments()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.balance is None:
+        options.balance = 0.0 if options.init else 0.6
+    if options.device != "cpu":
+        options.processes = 1
+    shared = shared_state(options)
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    (options.out / "settings.json").write_text(json.dumps(settings, default=str, indent=1))
+    barrier = mp.get_context("spawn").Barrier(options.processes)
+    if options.processes == 1:
+        start_worker(0, options, shared, barrier)
+    else:
+        mp.spawn(start_worker, (options, shared, barrier), nprocs=options.processes)
+
+
+if __name__ == "__main__":
+    main()

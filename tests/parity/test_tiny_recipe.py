@@ -1,0 +1,190 @@
+"""The recipe of the embedded checkpoint: the fast network is the official one; a run resumes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="pip install torch")
+
+from convert.official import build_official  # noqa: E402
+from convert.tiny.network import Network  # noqa: E402
+from convert.tiny.objective import correcting_clicks, mask_loss  # noqa: E402
+from convert.tiny.samples import BOX, Sampler  # noqa: E402
+from convert.tiny.sources import read_sources  # noqa: E402
+from convert.tiny.start import random_start, tiny_config, warm_start  # noqa: E402
+
+import samjax  # noqa: E402
+
+pytestmark = pytest.mark.parity
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Drawn photographs in the three layouts: discs and bars on noise."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for folder in (
+        "bsds500/train/images",
+        "bsds500/train/segments",
+        "coco_tiny/train2017",
+        "coco_tiny/annotations",
+        "nuclei/images",
+        "nuclei/labels",
+    ):
+        (root / folder).mkdir(parents=True)
+    coco = {"images": [], "annotations": []}
+    for i in range(12):
+        image = rng.integers(0, 90, (120, 160, 3), np.uint8)
+        labels = np.zeros((120, 160), np.uint16)
+        for number in range(1, 4):
+            x, y = (int(v) for v in (rng.integers(20, 140), rng.integers(20, 100)))
+            colour = rng.integers(120, 255, 3).tolist()
+            cv2.circle(image, (x, y), 18, colour, -1)
+            cv2.circle(labels, (x, y), 18, number, -1)
+            ring = [x - 9, y - 9, x + 9, y - 9, x + 9, y + 9, x - 9, y + 9]
+            coco["annotations"].append(
+                {"image_id": i, "iscrowd": 0, "area": 324, "segmentation": [ring]}
+            )
+        cv2.imwrite(str(root / f"bsds500/train/images/{i}.jpg"), image)
+        cv2.imwrite(str(root / f"bsds500/train/segments/{i}_0.png"), labels)
+        cv2.imwrite(str(root / f"coco_tiny/train2017/{i}.jpg"), image)
+        cv2.imwrite(str(root / f"nuclei/images/{i}.png"), image)
+        cv2.imwrite(str(root / f"nuclei/labels/{i}.png"), labels)
+        coco["images"].append({"id": i, "file_name": f"{i}.jpg"})
+    (root / "coco_tiny/annotations/instances_train2017.json").write_text(json.dumps(coco))
+    return root
+
+
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_the_fast_network_gives_the_official_numbers(with_mask):
+    torch.manual_seed(0)
+    config = tiny_config(256, 128, 4, 512)
+    model = build_official(config)
+    with torch.no_grad():
+        for parameter in model.parameters():  # positions and biases are zero at first
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        network, weights = Network(config), model.state_dict()
+        image = torch.randn(1, 3, 256, 256)
+        embedding = model.image_encoder(image)
+        fast = network.encode(weights, network.patches(image))
+        assert torch.allclose(embedding.flatten(2).transpose(1, 2), fast, atol=1e-4)
+        xy, labels = torch.rand(3, 2, 2) * 256, torch.tensor([[1, 0], [0, 1], [1, 1]])
+        mask = torch.randn(3, 1, 64, 64) * 4 if with_mask else None
+        sparse, dense = model.prompt_encoder((xy, labels), None, mask)
+        for i in range(3):
+            logits, scores = model.mask_decoder.predict_masks(
+                image_embeddings=embedding,
+                image_pe=model.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse[i : i + 1],
+                dense_prompt_embeddings=dense[i : i + 1],
+            )
+            # The official code adds the half pixel, and a padding point where there is no box.
+            padded = torch.cat([xy[i : i + 1] + 0.5, torch.zeros(1, 1, 2)], 1)
+            marks = torch.cat([labels[i : i + 1], torch.tensor([[-1]])], 1)
+            embedded = None
+            if mask is not None:
+                embedded = network.embed_masks(weights, network.to_token_order(mask[i]))
+            tokens = network.tokens(weights, padded, marks)
+            ours, predicted = network.decode(weights, fast, tokens, embedded)
+            ours = network.from_token_order(ours)
+            assert (ours - logits).abs().max() < 1e-3 * logits.std()
+            assert torch.allclose(predicted, scores, atol=1e-4)
+
+
+def test_samples_mark_their_objects(data):
+    sources = read_sources(data, [], [], held_out=False)
+    assert [len(v) for v in sources.images.values()] == [11, 11, 11]  # the tenth is held out
+    assert [len(v) for v in read_sources(data, [], [], True).images.values()] == [1, 1, 1]
+    sampler = Sampler(sources, 128, 0)
+    kinds = set()
+    for _ in range(40):
+        sample = sampler.sample(4)
+        assert sample.image.shape == (3, 128, 128)
+        assert sample.image.dtype == np.float32
+        for mask, corners, kind in zip(sample.masks, sample.corners, sample.kinds, strict=True):
+            assert mask.max() > 0
+            assert not (mask * (sample.valid == 0)).any()
+            rows, cols = np.nonzero(mask)
+            if kind == BOX:  # tight, or moved by noise of at most 20 pixels at 1024, twice
+                left, top = corners[0] / 4
+                assert abs(left - cols.min()) < 4
+                assert abs(top - rows.min()) < 4
+            else:
+                x, y = (corners[0] // 4).astype(int)
+                assert mask[y, x] > 0
+            kinds.add(int(kind))
+    assert kinds == {0, 1}
+
+
+def test_the_loss_prefers_the_right_mask_and_knows_its_iou():
+    target = torch.zeros(1, 16)
+    target[:, :4] = 1
+    right = (target * 20 - 10)[:, None].expand(1, 4, 16)
+    valid, scores = torch.ones(1, 16), torch.ones(1, 4)
+    best, iou = mask_loss(right, scores, target, valid, 0.0)
+    assert iou.tolist() == [[1, 1, 1, 1]]
+    worse, iou = mask_loss(-right, scores, target, valid, 0.0)
+    assert iou.tolist() == [[0, 0, 0, 0]]
+    assert best < 0.1 < worse
+
+
+def test_corrections_are_clicks_where_the_mask_is_wrong():
+    torch.manual_seed(0)
+    network = Network(tiny_config(256, 128, 4, 512))
+    truth = torch.zeros(8, 64, 64)
+    truth[:, 10:30, 10:30] = 1
+    answer = torch.full((8, 64, 64), -5.0)
+    answer[:, 10:30, 20:50] = 5.0  # misses the left half, spills to the right
+    order = network.to_token_order
+    xy, labels = correcting_clicks(network, order(answer), order(truth), order(truth * 0 + 1))
+    for (x, y), label in zip((xy[:, 0] / 4).long().tolist(), labels[:, 0].tolist(), strict=True):
+        assert 10 <= y < 30
+        assert 10 <= x < 20 if label else 30 <= x < 50
+
+
+def test_weights_of_another_size_start_with_resized_positions(data, tmp_path):
+    from samjax.checkpoint.convert import write_safetensors
+
+    sampler = Sampler(read_sources(data, [], [], held_out=False), 256, 0)
+    small = random_start(tiny_config(256, 64, 4, 128), sampler).state_dict()
+    write_safetensors(tmp_path / "a.safetensors", {k: v.numpy() for k, v in small.items()})
+    large = warm_start(tiny_config(384, 64, 4, 128), tmp_path / "a.safetensors").state_dict()
+    assert large["image_encoder.pos_embed"].shape == (1, 24, 24, 64)
+    assert large["image_encoder.blocks.0.attn.rel_pos_h"].shape == (47, 64)
+    same = "mask_decoder.mask_tokens.weight"
+    assert torch.equal(large[same], small[same])
+
+
+def test_a_run_trains_stops_and_goes_on(data, tmp_path):
+    """Two processes, a few steps; run again with more time it goes on; samjax loads the file."""
+    command = [sys.executable, "-W", "ignore", "-m", "convert.tiny.train"]
+    options = {
+        "--data": data,
+        "--out": tmp_path,
+        "--processes": 2,
+        "--width": 64,
+        "--depth": 4,
+        "--decoder-mlp": 64,
+        "--size": 128,
+        "--batch": 1,
+        "--prompts": 2,
+    }
+    command += [str(word) for pair in options.items() for word in pair]
+    runs = []
+    for minutes in (0.05, 0.1):
+        done = subprocess.run(
+            [*command, "--minutes", str(minutes)], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        runs.append(done.stdout)
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert f"going on after step {records[0]['step']}" in runs[1]
+    assert records[-1]["step"] > records[0]["step"] > 0
+    assert 0 <= records[-1]["held_out"]["box"] <= 1
+    sam = samjax.load(tmp_path / "last.safetensors")
+    assert sam.config.image_size == 128
