@@ -9,7 +9,8 @@ import importlib.machinery
 import importlib.util
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from samjax.config import SamConfig
+from samjax.config import ImageEncoderConfig, MaskDecoderConfig, SamConfig
 
 _STAND_IN = "__samjax_stand_in__"
 PIXEL_MEAN, PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -50,91 +51,115 @@ def _batched_nms(
     return torch.tensor(keep, dtype=torch.long)
 
 
-def _stand_in_torchvision() -> None:
-    """The functions of torchvision that segment-anything imports, for where it is absent."""
+def stand_in(name: str, **content: Any) -> types.ModuleType:
+    """A module of that name, importable until ``absent`` ends."""
+    made = types.ModuleType(name)
+    made.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    made.__path__ = []
+    made.__dict__.update(content, **{_STAND_IN: True})
+    sys.modules[name] = made
+    return made
 
-    def module(name: str, **content: Any) -> types.ModuleType:
-        made = types.ModuleType(name)
-        made.__spec__ = importlib.machinery.ModuleSpec(name, None)
-        made.__path__ = []
-        made.__dict__.update(content, **{_STAND_IN: True})
-        sys.modules[name] = made
-        return made
 
-    functional = module(
+@contextmanager
+def absent(package: str, make: Callable[[], None]) -> Iterator[None]:
+    """``make`` stand-ins for a package that is not installed, and take them away afterwards.
+
+    They are for one import; others, such as transformers, would take them for the package.
+    """
+    if package not in sys.modules and importlib.util.find_spec(package) is None:
+        make()
+    try:
+        yield
+    finally:
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] == package and getattr(module, _STAND_IN, False):
+                del sys.modules[name]
+
+
+def stand_in_torchvision() -> None:
+    """The functions of torchvision that segment-anything and its descendants import."""
+    functional = stand_in(
         "torchvision.transforms.functional", resize=_resize, to_pil_image=Image.fromarray
     )
-    boxes = module("torchvision.ops.boxes", batched_nms=_batched_nms, box_area=_box_area)
-    module("torchvision", transforms=module("torchvision.transforms", functional=functional))
-    module("torchvision.ops", boxes=boxes)
+    boxes = stand_in("torchvision.ops.boxes", batched_nms=_batched_nms, box_area=_box_area)
+    transforms = stand_in("torchvision.transforms", functional=functional)
+    stand_in("torchvision", transforms=transforms)
+    stand_in("torchvision.ops", boxes=boxes)
 
 
-if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is None:
-    _stand_in_torchvision()
-
-from segment_anything import SamAutomaticMaskGenerator as OfficialGenerator  # noqa: E402
-from segment_anything import SamPredictor as OfficialPredictor  # noqa: E402
-from segment_anything.modeling import (  # noqa: E402
-    ImageEncoderViT,
-    MaskDecoder,
-    PromptEncoder,
-    Sam,
-    TwoWayTransformer,
-)
-
-# segment-anything has what it needs; transformers would take the stand-in for the package.
-for _name, _module in list(sys.modules.items()):
-    if _name.partition(".")[0] == "torchvision" and getattr(_module, _STAND_IN, False):
-        del sys.modules[_name]
+with absent("torchvision", stand_in_torchvision):
+    from segment_anything import SamAutomaticMaskGenerator as OfficialGenerator
+    from segment_anything import SamPredictor as OfficialPredictor
+    from segment_anything import modeling
 
 __all__ = ["OfficialGenerator", "OfficialPredictor", "build_official", "load_official"]
 
 
-def build_official(config: SamConfig) -> Sam:
+def build_vit(modeling: types.ModuleType, e: ImageEncoderConfig) -> torch.nn.Module:
+    """The ViT image encoder of a package that has segment-anything's classes."""
+    return modeling.ImageEncoderViT(
+        depth=e.depth,
+        embed_dim=e.width,
+        img_size=e.image_size,
+        mlp_ratio=e.mlp_dim / e.width,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        num_heads=e.num_heads,
+        patch_size=e.patch_size,
+        qkv_bias=True,
+        use_rel_pos=True,
+        global_attn_indexes=list(e.global_blocks),
+        window_size=e.window_size,
+        out_chans=e.out_dim,
+    )
+
+
+def build_prompt_encoder(modeling: types.ModuleType, config: SamConfig) -> torch.nn.Module:
+    """The prompt encoder of such a package."""
+    return modeling.PromptEncoder(
+        embed_dim=config.prompt_encoder.embed_dim,
+        image_embedding_size=(config.grid, config.grid),
+        input_image_size=(config.image_size, config.image_size),
+        mask_in_chans=config.prompt_encoder.mask_channels,
+    )
+
+
+def decoder_arguments(modeling: types.ModuleType, d: MaskDecoderConfig) -> dict[str, Any]:
+    """Arguments of the mask decoder of such a package."""
+    return {
+        "num_multimask_outputs": d.num_masks,
+        "transformer": modeling.TwoWayTransformer(
+            depth=d.depth,
+            embedding_dim=d.embed_dim,
+            mlp_dim=d.mlp_dim,
+            num_heads=d.num_heads,
+        ),
+        "transformer_dim": d.embed_dim,
+        "iou_head_depth": d.iou_head_depth,
+        "iou_head_hidden_dim": d.iou_head_dim,
+    }
+
+
+def build_official(config: SamConfig) -> torch.nn.Module:
     """The official classes at any size (build_sam.py has the three published ones hard-coded)."""
-    e, p, d = config.image_encoder, config.prompt_encoder, config.mask_decoder
-    sam = Sam(
-        ImageEncoderViT(
-            depth=e.depth,
-            embed_dim=e.width,
-            img_size=e.image_size,
-            mlp_ratio=e.mlp_dim / e.width,
-            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
-            num_heads=e.num_heads,
-            patch_size=e.patch_size,
-            qkv_bias=True,
-            use_rel_pos=True,
-            global_attn_indexes=list(e.global_blocks),
-            window_size=e.window_size,
-            out_chans=e.out_dim,
-        ),
-        PromptEncoder(
-            embed_dim=p.embed_dim,
-            image_embedding_size=(e.grid, e.grid),
-            input_image_size=(e.image_size, e.image_size),
-            mask_in_chans=p.mask_channels,
-        ),
-        MaskDecoder(
-            num_multimask_outputs=d.num_masks,
-            transformer=TwoWayTransformer(
-                depth=d.depth,
-                embedding_dim=d.embed_dim,
-                mlp_dim=d.mlp_dim,
-                num_heads=d.num_heads,
-            ),
-            transformer_dim=d.embed_dim,
-            iou_head_depth=d.iou_head_depth,
-            iou_head_hidden_dim=d.iou_head_dim,
-        ),
+    assert isinstance(config.image_encoder, ImageEncoderConfig)
+    sam = modeling.Sam(
+        build_vit(modeling, config.image_encoder),
+        build_prompt_encoder(modeling, config),
+        modeling.MaskDecoder(**decoder_arguments(modeling, config.mask_decoder)),
         PIXEL_MEAN,
         PIXEL_STD,
     )
     return sam.eval()
 
 
-def load_official(config: SamConfig, tensors: Mapping[str, np.ndarray]) -> Sam:
+def load_official(config: SamConfig, tensors: Mapping[str, np.ndarray]) -> torch.nn.Module:
     """The official classes with these tensors (official keys), strictly."""
-    sam = build_official(config)
+    return fill(build_official(config), tensors)
+
+
+def fill(model: torch.nn.Module, tensors: Mapping[str, np.ndarray]) -> torch.nn.Module:
+    """The model with these tensors, strictly, ready for inference."""
     state = {k: torch.from_numpy(np.array(v, np.float32)) for k, v in tensors.items()}
-    sam.load_state_dict(state, strict=True)
-    return sam
+    model.load_state_dict(state, strict=True)
+    return model.eval()

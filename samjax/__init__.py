@@ -3,24 +3,27 @@
 Names are loaded on first use, so that ``import samjax`` costs nothing.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from samjax.automatic import SamAutomaticMaskGenerator
     from samjax.config import SamConfig
+    from samjax.detectors import load_detector
     from samjax.engine import Segmenter, load
     from samjax.errors import SamjaxError
     from samjax.image import read_image
     from samjax.masks import mask_to_logits
     from samjax.predictor import ImageEmbedding, Prediction, SamPredictor
+    from samjax.text import segment_text
+    from samjax.viewer import show
     from samjax.viz import overlay
+    from samjax.widget import Annotator
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Annotator": "samjax.widget",
     "ImageEmbedding": "samjax.predictor",
     "Prediction": "samjax.predictor",
     "SamAutomaticMaskGenerator": "samjax.automatic",
@@ -29,12 +32,16 @@ _HOMES = {
     "SamjaxError": "samjax.errors",
     "Segmenter": "samjax.engine",
     "load": "samjax.engine",
+    "load_detector": "samjax.detectors",
     "mask_to_logits": "samjax.masks",
     "overlay": "samjax.viz",
     "read_image": "samjax.image",
+    "segment_text": "samjax.text",
+    "show": "samjax.viewer",
 }
 
 __all__ = [
+    "Annotator",
     "ImageEmbedding",
     "Prediction",
     "SamAutomaticMaskGenerator",
@@ -43,9 +50,12 @@ __all__ = [
     "SamjaxError",
     "Segmenter",
     "load",
+    "load_detector",
     "mask_to_logits",
     "overlay",
     "read_image",
+    "segment_text",
+    "show",
 ]
 
 

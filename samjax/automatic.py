@@ -25,9 +25,10 @@ from samjax.crops import (
 )
 from samjax.engine import Segmenter
 from samjax.errors import PromptError
-from samjax.image import read_image, scale_coords
+from samjax.image import scale_coords
 from samjax.model.prompt_encoder import NOT_A_POINT, POSITIVE, Prompts
 from samjax.predictor import ImageEmbedding, SamPredictor
+from samjax.preprocess import read_for
 from samjax.prompts import bucket
 from samjax.proposals import canvas
 from samjax.regions import mask_box, remove_small_regions
@@ -128,6 +129,11 @@ class SamAutomaticMaskGenerator:
         tile_size: int | None = None,
         tile_halo: int = 64,
     ):
+        if model.preset.output not in ("official", "best"):
+            raise PromptError(
+                f"automatic masks need a model that was trained with clicks, preset "
+                f"{model.preset.name!r} is for others: use SamPredictor"
+            )
         if (points_per_side is None) == (point_grids is None):
             raise PromptError("give either points_per_side or point_grids, and None for the other")
         if points_per_side is not None and points_per_side < 1:
@@ -189,7 +195,7 @@ class SamAutomaticMaskGenerator:
             ImageError: an unusable image. PromptError: an embedding together with crops.
         """
         if embedding is None:
-            pixels = read_image(image)
+            pixels = read_for(self.model.preset, image)
             size = (pixels.shape[0], pixels.shape[1])
         else:
             size = embedding.original_size

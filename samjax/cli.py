@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from typer.main import get_command
 
 from samjax import __version__
 from samjax.commands.automask_command import automask
-from samjax.commands.options import Device, Dtype, Model, Precision
-from samjax.errors import SamjaxError
+from samjax.commands.options import (
+    Base,
+    Device,
+    Dtype,
+    ImageSize,
+    LoraLayers,
+    Model,
+    Precision,
+    Preset,
+)
+from samjax.errors import CheckpointWarning, SamjaxError
 
 app = typer.Typer(
     name="samjax",
@@ -104,7 +115,38 @@ def segment(
             "black.",
         ),
     ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text",
+            "-t",
+            metavar="PHRASES",
+            help="What to find, phrases parted by dots: 'a dog . a cat .'. SAM itself knows no "
+            "words: a detector finds boxes for them. Needs pip install 'samjax[text]'.",
+        ),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|NAME",
+            help="Grounding DINO or OWLv2 for --text: a folder, or a name on Hugging Face "
+            "(downloaded once).",
+            show_default="IDEA-Research/grounding-dino-tiny",
+        ),
+    ] = None,
+    box_threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="T",
+            help="Confidence above which the detector's boxes count; lower finds more.",
+            show_default="0.35 for Grounding DINO, 0.1 for OWLv2",
+        ),
+    ] = None,
     model: Model = "embedded",
+    base: Base = None,
+    preprocess: Preset = None,
+    image_size: ImageSize = None,
+    lora_layers: LoraLayers = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")
     ] = Path("samjax-masks"),
@@ -121,7 +163,7 @@ def segment(
         bool, typer.Option("--overwrite", help="Replace results of an earlier run.")
     ] = False,
 ) -> None:
-    """Cut objects out of images by points, boxes or a rough mask.
+    """Cut objects out of images by points, boxes, a rough mask or words.
 
     Coordinates are pixels of the image as a viewer shows it (EXIF applied), from 0,0 at the top
     left. The same prompts serve every IMAGE. All points belong to one object, with at most one
@@ -129,29 +171,40 @@ def segment(
 
     For photo.jpg it writes photo_mask_1.png (0 and 255) and so on, by falling score;
     photo_masks.npz (masks, scores, low_res logits); photo.json (prompts, model, scores, files);
-    photo_overlay.png (the best mask with the prompts). Several objects:
-    photo_object1_mask_1.png.
+    photo_overlay.png (the best mask with the prompts). Several objects, and those of a text:
+    photo_object1_mask_1.png; with a text, .json and .npz have the labels and the detector's
+    scores too.
     """
-    from samjax.commands.request import parse_request
+    from samjax.commands.request import Request, parse_request
 
-    request = parse_request(point or (), box or (), mask)
+    in_words = text is not None or detector is not None or box_threshold is not None
+    request = Request((), ()) if in_words else parse_request(point or (), box or (), mask)
 
+    from samjax.commands.loading import About
     from samjax.commands.segment import Job, run_segment
 
-    run_segment(
-        Job(
-            images=tuple(images),
-            request=request,
-            model=model,
-            out=out,
-            single=single,
-            threshold=threshold,
-            dtype=dtype,
-            device=device,
-            precision=precision,
-            overwrite=overwrite,
-        )
+    job = Job(
+        images=tuple(images),
+        request=request,
+        model=model,
+        out=out,
+        single=single,
+        threshold=threshold,
+        dtype=dtype,
+        device=device,
+        precision=precision,
+        overwrite=overwrite,
+        about=About(base, preprocess, image_size, lora_layers),
     )
+    if not in_words:
+        run_segment(job)
+        return
+
+    from samjax.commands.segment_text import parse_text, run_segment_text
+
+    others = {"--point": point, "--box": box, "--mask": mask}
+    besides = [option for option, value in others.items() if value]
+    run_segment_text(job, parse_text(text, detector, box_threshold, besides))
 
 
 app.command()(automask)
@@ -166,15 +219,20 @@ def inspect(
             help="A file or folder, embedded, or vit_b, vit_l, vit_h if downloaded.",
         ),
     ],
+    base: Base = None,
+    image_size: ImageSize = None,
+    lora_layers: LoraLayers = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Say what a checkpoint is: family, sizes, dtype, notes."""
     import json
 
     from samjax.checkpoint.describe import describe, describe_rows
-    from samjax.commands.loading import local_path
+    from samjax.commands.loading import About, local_path
 
-    description = describe(local_path(checkpoint))
+    about = About(base, None, image_size, lora_layers)
+    about.check()
+    description = describe(local_path(checkpoint), about.options())
     if as_json:
         print(json.dumps(description.as_dict(), indent=2, ensure_ascii=False))
     else:
@@ -202,16 +260,17 @@ def convert(
             show_default="as stored",
         ),
     ] = None,
-    preprocess: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Preprocessing to record.", show_default="as stored"),
-    ] = None,
+    preprocess: Preset = None,
+    base: Base = None,
+    image_size: ImageSize = None,
+    lora_layers: LoraLayers = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
 ) -> None:
     """Convert a checkpoint to another format or dtype."""
-    from samjax.commands.loading import run_convert
+    from samjax.commands.loading import About, run_convert
 
-    print(run_convert(source, target, dtype=dtype, preprocess=preprocess, overwrite=overwrite))
+    about = About(base, preprocess, image_size, lora_layers)
+    print(run_convert(source, target, dtype=dtype, about=about, overwrite=overwrite))
 
 
 @app.command()
@@ -242,11 +301,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's own) and return its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = get_command(app).main(
-            args=given or ["--help"],
-            prog_name="samjax",
-            standalone_mode=False,
-        )
+        with _warnings_in_one_line():
+            code = get_command(app).main(
+                args=given or ["--help"],
+                prog_name="samjax",
+                standalone_mode=False,
+            )
         sys.stdout.flush()
     except BrokenPipeError:
         return _quiet_pipe()
@@ -262,6 +322,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == 130:
         return _fail("interrupted", code)
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Print samjax's own warnings as its errors are; others as Python does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CheckpointWarning)
+        otherwise = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, CheckpointWarning):
+                print(f"samjax: {message}", file=sys.stderr)
+            else:
+                otherwise(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def explain(error: Exception) -> str | None:

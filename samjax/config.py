@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,39 @@ class ImageEncoderConfig:
 
 
 @dataclass(frozen=True)
+class TinyVitConfig:
+    """MobileSAM's image encoder (Wu et al. 2022, Zhang et al. 2023; its tiny_vit_sam.py).
+
+    A stem of stride 4, a stage of convolutions, then stages of windowed attention; each entry of
+    a tuple belongs to one stage. Between stages the grid is halved, but not before the last, so
+    that the embedding has a pixel for 16 of the image. No shape tells ``image_size``: the network
+    has no positions, and runs at any. ``num_classes`` is that of the pretraining's classifier,
+    which comes with the weights and is not used; 0: it is left out.
+    """
+
+    image_size: int = 1024
+    widths: tuple[int, ...] = (64, 128, 160, 320)
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    num_heads: tuple[int, ...] = (0, 4, 5, 10)
+    window_sizes: tuple[int, ...] = (0, 7, 14, 7)
+    conv_dim: int = 256
+    mlp_dims: tuple[int, ...] = (0, 512, 640, 1280)
+    out_dim: int = 256
+    num_classes: int = 1000
+
+    @property
+    def grids(self) -> tuple[int, ...]:
+        """Side of the grid in each stage."""
+        last = len(self.widths) - 1
+        return tuple(self.image_size // 4 // 2 ** min(i, last - 1) for i in range(last + 1))
+
+    @property
+    def grid(self) -> int:
+        """Side of the image embedding."""
+        return self.grids[-1]
+
+
+@dataclass(frozen=True)
 class PromptEncoderConfig:
     """Points, boxes and masks (official PromptEncoder)."""
 
@@ -41,8 +74,9 @@ class PromptEncoderConfig:
 class MaskDecoderConfig:
     """The two-way transformer with the mask and quality heads (official MaskDecoder).
 
-    ``num_masks`` counts the masks of ``multimask_output=True``; there is one mask token more,
-    for the single mask.
+    ``num_masks`` counts the tokens of ``multimask_output=True``; there is one mask token more,
+    for the single mask. ``hq``: with SAM-HQ's token, whose mask is added to SAM's; of several
+    masks the best is given alone.
     """
 
     embed_dim: int = 256
@@ -54,13 +88,19 @@ class MaskDecoderConfig:
     iou_head_depth: int = 3
     iou_head_dim: int = 256
     layer_norm_eps: float = 1e-5  # of norm1 to norm4 in the two-way blocks
+    hq: bool = False
+
+    @property
+    def masks_given(self) -> int:
+        """Masks of ``multimask_output=True``."""
+        return 1 if self.hq else self.num_masks
 
 
 @dataclass(frozen=True)
 class SamConfig:
     """One Segment Anything model."""
 
-    image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    image_encoder: ImageEncoderConfig | TinyVitConfig = field(default_factory=ImageEncoderConfig)
     prompt_encoder: PromptEncoderConfig = field(default_factory=PromptEncoderConfig)
     mask_decoder: MaskDecoderConfig = field(default_factory=MaskDecoderConfig)
 
@@ -78,6 +118,20 @@ class SamConfig:
     def low_res_size(self) -> int:
         """Side of the low-res masks: four times the image embedding."""
         return 4 * self.grid
+
+    @property
+    def hq(self) -> bool:
+        """Whether it has SAM-HQ's head."""
+        return self.mask_decoder.hq
+
+    def with_hq(self) -> SamConfig:
+        """The same with SAM-HQ's head."""
+        return replace(self, mask_decoder=replace(self.mask_decoder, hq=True))
+
+    @classmethod
+    def mobile(cls) -> SamConfig:
+        """MobileSAM: 10.1 M parameters, a third of a million of them unused."""
+        return cls(TinyVitConfig())
 
     @classmethod
     def vit_b(cls) -> SamConfig:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
@@ -21,14 +23,15 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32, Int
 
 from samjax.checkpoint import hub, store
+from samjax.checkpoint.families import OfficialWeights, Options
 from samjax.checkpoint.loading import (
     fill_model,
     model_parameters,
     parameter_count,
     random_parameters,
 )
-from samjax.config import SamConfig
-from samjax.errors import CheckpointError, DeviceError
+from samjax.config import SamConfig, TinyVitConfig
+from samjax.errors import CheckpointError, CheckpointWarning, DeviceError
 from samjax.model.attention import ACCELERATOR_CHUNKS, CPU_CHUNKS, Chunks
 from samjax.model.mask_decoder import select_masks
 from samjax.model.prompt_encoder import Prompts
@@ -124,11 +127,10 @@ class Segmenter:
         self._positions = jax.jit(partial(_positions, decoder))
 
     def __repr__(self) -> str:
-        e = self.config.image_encoder
         millions = parameter_count(self.config) / 1e6
         return (
             f"Segmenter({self.source}: {self.family}, {millions:.1f} M parameters, "
-            f"{e.image_size} px, width {e.width}, depth {e.depth}, {self.dtype.name}, "
+            f"{self.config.image_size} px, {_sizes(self.config)}, {self.dtype.name}, "
             f"precision {self.precision}, preprocessing {self.preset.name}, on {self.device})"
         )
 
@@ -151,7 +153,7 @@ class Segmenter:
         )
 
     def click(
-        self, image_embedding: Float[Array, "g g c"], prompts: Prompts, *, multimask: bool
+        self, image_embedding: Float[Array, "g g c"], prompts: Prompts, *, multimask: bool | None
     ) -> tuple[Float32[np.ndarray, "1 m 4*g 4*g"], Float32[np.ndarray, "1 m"]]:
         """The same for one prompt, on the host, by one compiled function for every click.
 
@@ -163,8 +165,10 @@ class Segmenter:
             m = self.config.low_res_size
             none = np.zeros((1, m, m), np.float32)
             prompts = prompts._replace(masks=none, has_mask=np.zeros(1, bool))
+        if self.config.hq and prompts.hq_only is None:
+            prompts = prompts._replace(hq_only=np.zeros(1, bool))
         low_res, iou = jax.device_get(self.decode(image_embedding, prompts, multimask=None))
-        select = select_masks(multimask)
+        select = slice(None) if multimask is None else select_masks(multimask)
         return low_res[:, select], iou[:, select]
 
     def measure(
@@ -221,6 +225,14 @@ class Segmenter:
     def parameters(self) -> dict[str, np.ndarray]:
         """All weights by dotted path, on the host."""
         return {path: np.asarray(v) for path, v in model_parameters(self._model).items()}
+
+
+def _sizes(config: SamConfig) -> str:
+    """Width and depth of the image encoder in words."""
+    e = config.image_encoder
+    if isinstance(e, TinyVitConfig):
+        return f"TinyViT of widths {'-'.join(map(str, e.widths))}"
+    return f"width {e.width}, depth {e.depth}"
 
 
 def _flat(module: nnx.Module) -> tuple[tuple, list[Array]]:
@@ -296,6 +308,29 @@ def locate(source: str | os.PathLike | None, *, progress: bool = True) -> Path:
     return path
 
 
+def load_options(
+    base: str | os.PathLike | Segmenter | None = None,
+    lora_layers: Sequence[int] | None = None,
+    image_size: int | None = None,
+    *,
+    progress: bool = True,
+) -> Options:
+    """What ``load`` was told about a file, with the base read.
+
+    Raises:
+        CheckpointError: an unusable base.
+    """
+    found: OfficialWeights | None = None
+    if isinstance(base, Segmenter):
+        parts = store.Checkpoint(base.parameters(), base.config, base.family, base.preset.name)
+        found = store.official_weights(parts, f"{base.source}, {base.dtype.name}")
+    elif base is not None:
+        found = store.read_weights(locate(base, progress=progress), Options())
+        found = replace(found, container=str(base))
+    layers = None if lora_layers is None else tuple(lora_layers)
+    return Options(found, layers, image_size)
+
+
 def load(
     source: str | os.PathLike | SamConfig | None = None,
     *,
@@ -303,6 +338,9 @@ def load(
     precision: str = "highest",
     device: str | jax.Device | None = None,
     preprocess: str | None = None,
+    base: str | os.PathLike | Segmenter | None = None,
+    lora_layers: Sequence[int] | None = None,
+    image_size: int | None = None,
     progress: bool = True,
 ) -> Segmenter:
     """A model, from the embedded checkpoint, an official name, or a file or folder.
@@ -316,7 +354,13 @@ def load(
         precision: of float32 products on GPU and TPU: "highest" (the official numbers), "high",
             "default" (may be TF32).
         device: "cpu", "gpu", "gpu:1", "tpu", a jax.Device; None: JAX's first device.
-        preprocess: preset for images; None: what the checkpoint says, else "sam".
+        preprocess: preset for images: "sam", "medsam", "microsam", "samed" or "sammed2d"; None:
+            what the checkpoint says, else "sam", with a CheckpointWarning where that is doubtful.
+        base: the SAM that a partial file (LoRA, encoder or decoder alone) was trained on: a
+            name, a path or a loaded model.
+        lora_layers: blocks of numbered LoRA pairs, where a file has them for some blocks only.
+        image_size: side of the network's input in pixels, if not the file's own: positions are
+            resized, as SAMed and SAM-Med2D do.
         progress: show a bar while downloading.
 
     Raises:
@@ -330,8 +374,16 @@ def load(
         found = store.Checkpoint(random_parameters(source), source, "random", None)
     else:
         name = "embedded" if source is None else str(source)
-        found = store.read(locate(source, progress=progress), placement=chosen)
+        options = load_options(base, lora_layers, image_size, progress=progress)
+        found = store.read(locate(source, progress=progress), placement=chosen, options=options)
     preset = get_preset(preprocess or found.preprocess or "sam")
+    if found.doubt and preprocess is None:
+        warnings.warn(
+            f"{name}: preprocessed as for SAM, which may be wrong: {found.doubt}; choose with "
+            "preprocess=",
+            CheckpointWarning,
+            stacklevel=2,
+        )
     return Segmenter(
         fill_model(found.parameters, found.config, dtype=kind, placement=chosen),
         preset=preset,

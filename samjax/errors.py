@@ -27,3 +27,11 @@ class DeviceError(SamjaxError, ValueError):
 
 class AnnotationError(SamjaxError, ValueError):
     """Masks, records or annotation files that cannot be read, written or used together."""
+
+
+class DetectorError(SamjaxError, ValueError):
+    """A detector for text prompts that is missing, unusable or returns unusable boxes."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint loads, but something about its use had to be guessed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,20 @@ _FORMATS_TEXT = "JPEG, PNG, TIFF, BMP, WebP or GIF"
 _open_lock = threading.Lock()
 
 
-def read_image(source: Any, image_format: str = "RGB") -> UInt8[np.ndarray, "H W 3"]:
+Deep = Callable[[np.ndarray], np.ndarray]  # values deeper than 8 bits to uint8, same shape
+
+
+def read_image(
+    source: Any, image_format: str = "RGB", *, deep: Deep | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
     """Read one image as H x W x 3 uint8 RGB, in the orientation a viewer shows.
 
     Args:
         source: a path (str or `Path`), a PIL image, or an array (anything with `__array__`) of
             shape H x W, H x W x 1, H x W x 3 or H x W x 4 (the fourth channel is alpha).
         image_format: order of the channels, "RGB" or "BGR"; for arrays only.
+        deep: how values other than uint8 and bool become uint8, instead of the rules below; it
+            gets the colour channels, H x W or H x W x C, finite and of any range.
 
     Files and PIL images: the first frame or page; EXIF orientation applied; greyscale, palette,
     CMYK and 1-bit become RGB; transparent pixels are laid over white, as viewers and notebooks
@@ -64,11 +72,11 @@ def read_image(source: Any, image_format: str = "RGB") -> UInt8[np.ndarray, "H W
     if image_format not in ("RGB", "BGR"):
         raise ImageError(f"image_format is {image_format!r}: use 'RGB' or 'BGR'")
     if isinstance(source, (str, os.PathLike)):
-        return _read_file(Path(source).expanduser())
+        return _read_file(Path(source).expanduser(), deep)
     if isinstance(source, Image.Image):
-        return _pil_to_rgb(source, "PIL image")
+        return _pil_to_rgb(source, "PIL image", deep)
     if hasattr(source, "__array__"):
-        return _array_to_rgb(np.asarray(source), image_format)
+        return _array_to_rgb(np.asarray(source), image_format, deep)
     raise ImageError(
         f"cannot read an image from {type(source).__name__}: "
         "pass a path, a PIL image or an H x W x 3 uint8 array"
@@ -139,7 +147,7 @@ def apply_boxes(
     return apply_coords(corners, original_hw, target).reshape(boxes.shape)
 
 
-def _read_file(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+def _read_file(path: Path, deep: Deep | None) -> UInt8[np.ndarray, "H W 3"]:
     try:
         with _open(path) as image:
             width, height = image.size
@@ -148,7 +156,7 @@ def _read_file(path: Path) -> UInt8[np.ndarray, "H W 3"]:
                     f"{path}: {width} x {height} pixels are more than the limit of {MAX_PIXELS}: "
                     "scale it down or cut it into tiles first"
                 )
-            return _pil_to_rgb(image, str(path))
+            return _pil_to_rgb(image, str(path), deep)
     except FileNotFoundError:
         is_url = path.parts[0] in ("http:", "https:") if path.parts else False
         hint = "download it first" if is_url else "check the path"
@@ -199,7 +207,9 @@ def _broken(name: str, error: Exception) -> ImageError:
     )
 
 
-def _pil_to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "H W 3"]:
+def _pil_to_rgb(
+    image: Image.Image, name: str, deep: Deep | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
     if 0 in image.size:
         raise ImageError(f"{name}: has {image.width} x {image.height} pixels: pass a filled image")
     try:
@@ -217,6 +227,8 @@ def _pil_to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "H W 3"]:
         values = np.asarray(image)
         if not np.isfinite(values).all():
             raise ImageError(f"{name}: {_NOT_FINITE}")
+        if deep is not None:
+            return _grey_to_rgb(deep(values))
         if image.mode == "F" and _within_unit(values):
             return _grey_to_rgb(_unit_to_uint8(values))
         return _grey_to_rgb(_window(values))
@@ -236,7 +248,9 @@ def _over_white(image: Image.Image) -> Image.Image:
     return background
 
 
-def _array_to_rgb(array: np.ndarray, image_format: str) -> UInt8[np.ndarray, "H W 3"]:
+def _array_to_rgb(
+    array: np.ndarray, image_format: str, deep: Deep | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
     shape = "x".join(map(str, array.shape))
     if array.ndim == 2:
         array = array[..., None]
@@ -251,7 +265,7 @@ def _array_to_rgb(array: np.ndarray, image_format: str) -> UInt8[np.ndarray, "H 
     if array.size == 0:
         raise ImageError(f"array of shape {shape} has no pixels: pass a filled image")
 
-    colour = _array_to_uint8(array[..., :3])
+    colour = _array_to_uint8(array[..., :3], deep)
     if image_format == "BGR":
         colour = colour[..., ::-1]
     if array.shape[2] == 1:
@@ -265,11 +279,15 @@ def _array_to_rgb(array: np.ndarray, image_format: str) -> UInt8[np.ndarray, "H 
     return np.ascontiguousarray(colour)
 
 
-def _array_to_uint8(values: np.ndarray) -> UInt8[np.ndarray, "H W C"]:
+def _array_to_uint8(values: np.ndarray, deep: Deep | None = None) -> UInt8[np.ndarray, "H W C"]:
     if values.dtype == np.uint8:
         return values
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * np.uint8(255)
+    if deep is not None and values.dtype.kind in "uif":
+        if not np.isfinite(values).all():
+            raise ImageError(f"array {_NOT_FINITE}")
+        return deep(values)
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
         return _window(values)
     if values.dtype.kind != "f":

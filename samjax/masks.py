@@ -99,7 +99,7 @@ def upscale(
 
 
 def mask_to_logits(
-    mask: ArrayLike, low_res_size: int = 256, *, confidence: float = 10.0
+    mask: ArrayLike, low_res_size: int = 256, *, confidence: float = 10.0, stretch: bool = False
 ) -> Float32[np.ndarray, "1 m m"]:
     """A binary mask (H x W) as a mask prompt for ``predict(mask_input=...)``.
 
@@ -113,6 +113,8 @@ def mask_to_logits(
         low_res_size: side m of the low-res masks: ``sam.config.low_res_size`` (256 for the
             official models).
         confidence: logit of a pixel that is wholly inside; about that of SAM's own masks.
+        stretch: fill the square whatever the aspect, as the presets medsam, samed and sammed2d
+            do with images.
 
     Raises:
         PromptError: not a two-dimensional mask, or an empty array.
@@ -125,6 +127,8 @@ def mask_to_logits(
     height, width = inside.shape
     scale = low_res_size / max(height, width)
     h, w = max(1, round(height * scale)), max(1, round(width * scale))
+    if stretch:
+        h = w = low_res_size
     share = _area_matrix(height, h) @ (inside > 0).astype(np.float32) @ _area_matrix(width, w).T
     logits = np.full((1, low_res_size, low_res_size), -confidence, np.float32)
     logits[0, :h, :w] = confidence * (2 * share - 1)

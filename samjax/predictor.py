@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike
 from samjax.engine import Segmenter
 from samjax.errors import ImageError, PromptError
 from samjax.files import replacing
-from samjax.image import read_image
-from samjax.masks import upscale
+from samjax.model.mask_decoder import select_masks
 from samjax.model.prompt_encoder import Prompts
-from samjax.preprocess import prepare
+from samjax.outputs import best_only, full_size, wants_all, wants_several
+from samjax.preprocess import Pixels, prepare, read_for
 from samjax.prompts import (
     blocks,
     check_boxes,
@@ -115,15 +115,13 @@ class SamPredictor:
         Raises:
             ImageError: unreadable, or not an image.
         """
-        pixels = read_image(image, image_format)
+        pixels = read_for(self.model.preset, image, image_format)
         prepared = prepare(pixels, self.model.config.image_size, self.model.preset)
-        digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16)
-        digest.update(repr(pixels.shape).encode())
         return ImageEmbedding(
             self.model.encode(prepared),
             prepared.original_size,
             prepared.input_size,
-            digest.hexdigest(),
+            hash_pixels(pixels),
         )
 
     def set_image(self, image: Any, image_format: str = "RGB") -> None:
@@ -144,7 +142,9 @@ class SamPredictor:
 
     def get_image_embedding(self) -> Float32[np.ndarray, "1 c g g"]:
         """The image embedding in the official layout, 1 x C x g x g."""
-        return np.asarray(self.current_embedding.features).transpose(2, 0, 1)[None]
+        channels = self.model.config.mask_decoder.embed_dim  # SAM-HQ's features lie behind
+        features = np.asarray(self.current_embedding.features)[..., :channels]
+        return features.transpose(2, 0, 1)[None]
 
     def save_embedding(self, path: str | os.PathLike) -> Path:
         """Write the current image embedding (.npz), keyed by the image and the weights.
@@ -202,6 +202,7 @@ class SamPredictor:
         mask_input: ArrayLike | None = None,
         multimask_output: bool = True,
         return_logits: bool = False,
+        hq_token_only: bool = False,
     ) -> Prediction:
         """Masks of one object (official SamPredictor.predict).
 
@@ -210,15 +211,21 @@ class SamPredictor:
             point_labels: N, 1 for the object, 0 for what is not part of it.
             box: (x0, y0, x1, y1) in pixels.
             mask_input: 1 x m x m low-res logits of an earlier prediction; see mask_to_logits.
-            multimask_output: three masks (best for one ambiguous click) instead of one.
+            multimask_output: three masks (best for one ambiguous click) instead of one; other
+                presets than SAM's have rules of their own, see samjax.outputs.
             return_logits: float32 logits instead of binary masks.
+            hq_token_only: of SAM-HQ the finer mask alone, not added to SAM's own (official
+                SAM-HQ's argument).
+
+        SAM-HQ gives one mask in any case: with ``multimask_output`` that of the highest score.
 
         Returns:
             masks C x H x W (bool), scores C (float32), low-res logits C x m x m (float32), in
             the official order, which is not by score.
 
         Raises:
-            PromptError: no image, or prompts that do not fit together.
+            PromptError: no image, prompts that do not fit together, or hq_token_only without
+                SAM-HQ.
         """
         if point_coords is None and point_labels is not None:
             raise PromptError("point_labels without point_coords: give both or neither")
@@ -238,6 +245,7 @@ class SamPredictor:
             None if mask_input is None else _one_mask(mask_input),
             multimask_output=multimask_output,
             return_logits=return_logits,
+            hq_token_only=hq_token_only,
         )
         return Prediction(*(x[0] for x in many))
 
@@ -249,6 +257,7 @@ class SamPredictor:
         mask_inputs: ArrayLike | None = None,
         multimask_output: bool = True,
         return_logits: bool = False,
+        hq_token_only: bool = False,
     ) -> Prediction:
         """Masks of P objects of the current image in one call (official predict_torch).
 
@@ -257,7 +266,7 @@ class SamPredictor:
             point_labels: as many labels.
             boxes: P x 4.
             mask_inputs: P x 1 x m x m.
-            multimask_output, return_logits: as for predict.
+            multimask_output, return_logits, hq_token_only: as for predict.
 
         Returns:
             masks P x C x H x W, scores P x C, low-res logits P x C x m x m.
@@ -274,6 +283,7 @@ class SamPredictor:
             mask_inputs,
             multimask=multimask_output,
             threshold=None if return_logits else self.mask_threshold,
+            hq_token_only=hq_token_only,
         )
 
     def predict_images(
@@ -282,6 +292,7 @@ class SamPredictor:
         prompts: Sequence[Mapping[str, Any]],
         multimask_output: bool = True,
         return_logits: bool = False,
+        hq_token_only: bool = False,
     ) -> list[Prediction]:
         """Masks for several images in one call, each with its own prompts, of any number.
 
@@ -289,7 +300,7 @@ class SamPredictor:
             images: arrays, PIL images or paths, of any sizes.
             prompts: for each image the arguments of predict_many: point_coords, point_labels,
                 boxes, mask_inputs.
-            multimask_output, return_logits: as for predict.
+            multimask_output, return_logits, hq_token_only: as for predict.
 
         Returns:
             One Prediction an image. The current image of the predictor stays as it is.
@@ -315,11 +326,19 @@ class SamPredictor:
                         **given,
                         multimask=multimask_output,
                         threshold=threshold,
+                        hq_token_only=hq_token_only,
                     )
                 )
             except (ImageError, PromptError) as error:
                 raise type(error)(f"image {number}: {error}") from error
         return predictions
+
+
+def hash_pixels(pixels: Pixels) -> str:
+    """What ``ImageEmbedding.image_hash`` is for an RGB image."""
+    digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16)
+    digest.update(repr(pixels.shape).encode())
+    return digest.hexdigest()
 
 
 def _one_mask(mask: ArrayLike) -> np.ndarray:
@@ -342,8 +361,14 @@ def _predict(
     *,
     multimask: bool,
     threshold: float | None,
+    hq_token_only: bool = False,
 ) -> Prediction:
     """Check the prompts, decode, and bring the masks to the original size."""
+    if hq_token_only and not model.config.hq:
+        raise PromptError(
+            f"hq_token_only is for SAM-HQ, this model is {model.family!r}: leave it out, or load "
+            "a SAM-HQ checkpoint"
+        )
     points = None
     if point_coords is not None:
         coords = list(point_coords)
@@ -356,22 +381,38 @@ def _predict(
     masks = None if mask_inputs is None else check_masks(mask_inputs, size)
     given = {"points": points, "boxes": checked_boxes, "mask_inputs": masks}
     counts = {name: len(value) for name, value in given.items() if value is not None}
-    if not counts:
+    preset = model.preset
+    if not counts and not preset.without_prompt:
         raise PromptError("no prompt: give point_coords with point_labels, a box, or mask_input")
     if len(set(counts.values())) > 1 or 0 in counts.values():
         raise PromptError(f"prompts of different number, {counts}: give one of each an object")
     prompts = pack(points, checked_boxes, masks, image.original_size, image.input_size)
-    low_res, scores = _decode(model, image, prompts, multimask)
-    upscaled = upscale(
-        low_res, model.config.image_size, image.input_size, image.original_size, threshold
+    if model.config.hq:
+        prompts = prompts._replace(hq_only=np.full(len(prompts.coords), hq_token_only))
+    tokens = None if wants_all(preset) else wants_several(preset, multimask)
+    low_res, scores = best_only(*_decode(model, image, prompts, tokens), preset, multimask)
+    upscaled = full_size(
+        low_res,
+        model.config.image_size,
+        image.input_size,
+        image.original_size,
+        threshold,
+        preset,
     )
+    if tokens is None:
+        upscaled, low_res, scores = (
+            x[:, select_masks(multimask)] for x in (upscaled, low_res, scores)
+        )
     return Prediction(upscaled, scores, low_res)
 
 
 def _decode(
-    model: Segmenter, image: ImageEmbedding, prompts: Prompts, multimask: bool
+    model: Segmenter, image: ImageEmbedding, prompts: Prompts, multimask: bool | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Low-res logits and scores on the host: one prompt as a click, many in bounded blocks."""
+    """Low-res logits and scores on the host: one prompt as a click, many in bounded blocks.
+
+    ``multimask=None``: of all tokens.
+    """
     count = len(prompts.coords)
     if count == 1:
         return model.click(image.features, prompts, multimask=multimask)

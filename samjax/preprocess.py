@@ -1,7 +1,8 @@
-"""From a uint8 image to the network's input: presets, padding and normalisation.
+"""From an image to the network's input: the presets of each family, padding and normalisation.
 
 The image stays uint8 until it is on the device (`prepare`, NumPy), where it is normalised inside
-the compiled encoder (`normalise`, jax.numpy): a quarter of the bytes to move.
+the compiled encoder (`normalise`, jax.numpy): a quarter of the bytes to move. A preset says how an
+image is read, fitted into the square, scaled, and which masks come out (`samjax.outputs`).
 """
 
 from __future__ import annotations
@@ -9,15 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Float32, Int32, Num, UInt8
 
 from samjax.errors import ImageError
-from samjax.image import resize, resize_longest_side
+from samjax.image import read_image, resize, resize_longest_side
+from samjax.resampling import (
+    resize_medsam,
+    resize_nearest,
+    resize_spline,
+    stretch_channels,
+    whole_square,
+)
+
+# uint8, or float32 where a family was trained on values that 8 bits do not hold
+Pixels = UInt8[np.ndarray, "H W 3"] | Float32[np.ndarray, "H W 3"]
 
 
 @dataclass(frozen=True)
@@ -26,27 +37,39 @@ class Preprocess:
 
     Attributes:
         name: key in `PRESETS`.
-        pixel_mean: per channel (R, G, B), on the 0..255 scale.
-        pixel_std: per channel (R, G, B), on the 0..255 scale.
+        pixel_mean: per channel (R, G, B), on the scale of the values.
+        pixel_std: per channel (R, G, B), on the scale of the values.
         fit: (original (H, W), image_size) -> (h, w) to resize to, at most image_size each.
+        resample: (image, (h, w)) -> the resized image.
+        values: of an image before it is resized. "given": 0 to 255, deeper data windowed as
+            `read_image` does; "channels": each channel stretched to 0..255; "unit": 0 to 1,
+            float arrays as they are.
+        rescaled: the resized image's own minimum and maximum become 0 and 1.
+        output: which masks a prompt gives and how they are made; see `samjax.outputs`.
+        without_prompt: whether the network was trained to work without any prompt.
     """
 
     name: str
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
     fit: Callable[[tuple[int, int], int], tuple[int, int]] = resize_longest_side
+    resample: Callable[[np.ndarray, tuple[int, int]], np.ndarray] = resize
+    values: Literal["given", "channels", "unit"] = "given"
+    rescaled: bool = False
+    output: Literal["official", "probability", "best", "classes"] = "official"
+    without_prompt: bool = False
 
 
 class PreparedImage(NamedTuple):
     """An image resized into the top left corner of a square of zeros.
 
     Attributes:
-        pixels: [S, S, 3] uint8 RGB.
+        pixels: [S, S, 3] RGB, uint8, or float32 for presets with values "unit".
         input_size: (h, w) of the resized image inside the square, in pixels.
         original_size: (H, W) of the image as it was read, in pixels.
     """
 
-    pixels: UInt8[np.ndarray, "S S 3"]
+    pixels: UInt8[np.ndarray, "S S 3"] | Float32[np.ndarray, "S S 3"]
     input_size: tuple[int, int]
     original_size: tuple[int, int]
 
@@ -57,8 +80,47 @@ SAM = Preprocess(
     pixel_mean=(123.675, 116.28, 103.53),
     pixel_std=(58.395, 57.12, 57.375),
 )
+# Source: `MedSAM_Inference.py`.
+MEDSAM = Preprocess(
+    name="medsam",
+    pixel_mean=(0.0, 0.0, 0.0),
+    pixel_std=(1.0, 1.0, 1.0),
+    fit=whole_square,
+    resample=resize_medsam,
+    rescaled=True,
+    output="probability",
+)
+# Source: `_to_image` in micro_sam/util.py; then SAM's own.
+MICROSAM = Preprocess(
+    name="microsam",
+    pixel_mean=SAM.pixel_mean,
+    pixel_std=SAM.pixel_std,
+    values="channels",
+)
+# Source: `test.py` and `test_single_volume` in utils.py of SAMed.
+SAMED = Preprocess(
+    name="samed",
+    pixel_mean=(0.0, 0.0, 0.0),
+    pixel_std=(1.0, 1.0, 1.0),
+    fit=whole_square,
+    resample=resize_spline,
+    values="unit",
+    output="classes",
+    without_prompt=True,
+)
+# Source: `predictor_sammed.py`. It normalises before it resizes: with nearest pixels the same.
+SAMMED2D = Preprocess(
+    name="sammed2d",
+    pixel_mean=SAM.pixel_mean,
+    pixel_std=SAM.pixel_std,
+    fit=whole_square,
+    resample=resize_nearest,
+    output="best",
+)
 
-PRESETS = MappingProxyType({preset.name: preset for preset in (SAM,)})
+PRESETS = MappingProxyType(
+    {preset.name: preset for preset in (SAM, MEDSAM, MICROSAM, SAMED, SAMMED2D)}
+)
 
 
 def get_preset(name: str) -> Preprocess:
@@ -72,28 +134,58 @@ def get_preset(name: str) -> Preprocess:
     return PRESETS[name]
 
 
-def prepare(
-    image: UInt8[np.ndarray, "H W 3"], image_size: int, preset: Preprocess = SAM
-) -> PreparedImage:
+def read_for(preset: Preprocess, source: Any, image_format: str = "RGB") -> Pixels:
+    """Read an image with the values that the preset needs; see `samjax.image.read_image`.
+
+    Raises:
+        ImageError: unreadable, or not an image.
+    """
+    if preset.values == "channels":
+        return read_image(source, image_format, deep=stretch_channels)
+    if preset.values == "unit" and getattr(source, "dtype", np.dtype(bool)).kind == "f":
+        return _read_unit(np.asarray(source), image_format)
+    return read_image(source, image_format)
+
+
+def _read_unit(array: np.ndarray, image_format: str) -> Float32[np.ndarray, "H W 3"]:
+    """A float array of 0 to 1 as it is, grey or RGB; `read_image` says what is wrong with it."""
+    read_image(array, image_format)
+    if array.ndim == 3 and array.shape[2] == 4:
+        raise ImageError(
+            f"float array of shape {array.shape} has an alpha channel: pass the colours alone"
+        )
+    colour = array.reshape(*array.shape[:2], -1).astype(np.float32)
+    colour = colour[..., ::-1] if image_format == "BGR" else colour
+    return np.ascontiguousarray(np.broadcast_to(colour, (*array.shape[:2], 3)))
+
+
+def prepare(image: Pixels, image_size: int, preset: Preprocess = SAM) -> PreparedImage:
     """Resize an RGB image as the preset wants and pad it bottom and right with zeros.
 
-    Source: `ResizeLongestSide.apply_image` and the padding of `Sam.preprocess`.
+    Source: `ResizeLongestSide.apply_image` and the padding of `Sam.preprocess`; for the other
+    presets see there.
 
     Args:
-        image: RGB.
+        image: RGB, from `read_for` or `read_image`.
         image_size: side S of the network's square input, in pixels.
         preset: how to fit the image into the square.
     """
     height, width = image.shape[:2]
     original_size = (height, width)
     h, w = preset.fit(original_size, image_size)
-    pixels = np.zeros((image_size, image_size, 3), np.uint8)
-    pixels[:h, :w] = resize(image, (h, w))
+    if preset.values == "channels":
+        # Already stretched data stay as they are: the rule maps 0..255 to itself.
+        image = stretch_channels(image)
+    elif preset.values == "unit" and image.dtype == np.uint8:
+        image = image.astype(np.float32) / np.float32(255)
+    resized = preset.resample(image, (h, w))
+    pixels = np.zeros((image_size, image_size, 3), resized.dtype)
+    pixels[:h, :w] = resized
     return PreparedImage(pixels, (h, w), original_size)
 
 
 def normalise(
-    pixels: UInt8[jax.Array | np.ndarray, "*b S S 3"],
+    pixels: Num[jax.Array | np.ndarray, "*b S S 3"],
     input_size: Int32[jax.Array | np.ndarray, "*b 2"],
     preset: Preprocess = SAM,
 ) -> Float32[jax.Array, "*b S S 3"]:
@@ -110,9 +202,14 @@ def normalise(
     size = pixels.shape[-2]
     mean = jnp.asarray(preset.pixel_mean, jnp.float32)
     std = jnp.asarray(preset.pixel_std, jnp.float32)
-    values = (jnp.asarray(pixels).astype(jnp.float32) - mean) / std  # [*b, S, S, 3]
     position = jnp.arange(size, dtype=jnp.int32)  # [S]
     limits = jnp.asarray(input_size)[..., None]  # [*b, 2, 1]
     rows, cols = position < limits[..., 0, :], position < limits[..., 1, :]  # [*b, S] each
-    inside = rows[..., :, None] & cols[..., None, :]  # [*b, S, S]
-    return jnp.where(inside[..., None], values, jnp.float32(0))
+    inside = (rows[..., :, None] & cols[..., None, :])[..., None]  # [*b, S, S, 1]
+    values = jnp.asarray(pixels).astype(jnp.float32)  # [*b, S, S, 3]
+    if preset.rescaled:
+        axes = (-3, -2, -1)
+        low = jnp.where(inside, values, jnp.inf).min(axes, keepdims=True)
+        high = jnp.where(inside, values, -jnp.inf).max(axes, keepdims=True)
+        values = (values - low) / jnp.maximum(high - low, jnp.float32(1e-8))
+    return jnp.where(inside, (values - mean) / std, jnp.float32(0))

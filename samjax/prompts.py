@@ -121,11 +121,12 @@ def pack(
 ) -> Prompts:
     """Rows of tokens, one a prompt, in the official order: points, then padding or box corners.
 
-    ``points`` may be ragged. The official code appends its padding point (label -1) to points
-    without a box; that token takes part in attention and is kept. Tokens that fill a row up to
-    the bucket are marked ABSENT, masked out in the decoder, and change nothing.
+    ``points`` may be ragged. Nothing at all is one row without tokens. The official code appends
+    its padding point (label -1) to points without a box; that token takes part in attention and
+    is kept. Tokens that fill a row up to the bucket are marked ABSENT, masked out in the decoder,
+    and change nothing.
     """
-    count = max(len(x) for x in (points, boxes, masks) if x is not None)
+    count = max((len(x) for x in (points, boxes, masks) if x is not None), default=1)
     rows = []
     for i in range(count):
         coords, kinds = [], []
@@ -170,6 +171,12 @@ def blocks(prompts: Prompts, size: int = LARGEST_BLOCK) -> Iterator[tuple[int, P
             pad = [(0, n)] + [(0, 0)] * (x.ndim - 1)
             return np.pad(x[start : start + count], pad, constant_values=value)
 
-        coords, kinds, masks, has_mask = prompts
-        filled = Prompts(part(coords, 0), part(kinds, ABSENT), part(masks, 0), part(has_mask, 0))
+        coords, kinds, masks, has_mask, hq_only = prompts
+        filled = Prompts(
+            part(coords, 0),
+            part(kinds, ABSENT),
+            part(masks, 0),
+            part(has_mask, 0),
+            part(hq_only, 0),
+        )
         yield count, filled

@@ -19,12 +19,16 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Parity tests import torch, which a run that does not ask for them need not have.
+    """Parity tests import torch, browser tests playwright, which other runs need not have.
 
-    In a run that asks for them (``-m parity``) a missing torch is an error, never a skip.
+    In a run that asks for them (``-m parity``, ``-m browser``) a missing one is an error, never
+    a skip.
     """
-    asked = "not parity" not in config.option.markexpr
-    return True if collection_path.name == "parity" and not asked else None
+    name, expression = collection_path.name, config.option.markexpr
+    if name not in ("parity", "browser"):
+        return None
+    asked = f"not {name}" not in expression and (name in expression or not expression)
+    return None if asked else True
 
 
 class CompileCounter:

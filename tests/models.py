@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 
 import numpy as np
 
+from samjax.checkpoint.layout import official_layout
 from samjax.config import (
     ImageEncoderConfig,
     MaskDecoderConfig,
     PromptEncoderConfig,
     SamConfig,
+    TinyVitConfig,
 )
 
 
@@ -70,6 +73,59 @@ SIZES = {
 
 # Of the golden files: small enough for its weights to be stored beside its results
 GOLDEN = sized(grid=6, window=4, width=16, embed=32)
+
+# MobileSAM's layout at widths that run in no time; the last one is wide and the decoder as large
+# as in the published model, which the official code wants
+_THIN = TinyVitConfig(
+    widths=(8, 12, 16, 320),
+    depths=(1, 1, 2, 1),
+    num_heads=(0, 3, 2, 5),
+    conv_dim=16,
+    mlp_dims=(0, 12, 16, 320),
+    num_classes=3,
+)
+MOBILE = SamConfig(_THIN, mask_decoder=MaskDecoderConfig(mlp_dim=96, iou_head_dim=48))
+# SAM-HQ's head on either encoder, and sizes for tests that need no other code
+VARIANTS = {
+    "SAM-HQ": PLAIN.with_hq(),
+    "MobileSAM": MOBILE,
+    "Light HQ-SAM": MOBILE.with_hq(),
+}
+TINY_MOBILE = dataclasses.replace(
+    PLAIN,
+    image_encoder=TinyVitConfig(
+        image_size=160,
+        widths=(8, 12, 16, 24),
+        depths=(1, 1, 1, 1),
+        num_heads=(0, 3, 2, 4),
+        conv_dim=16,
+        mlp_dims=(0, 24, 32, 48),
+        out_dim=PLAIN.mask_decoder.embed_dim,
+        num_classes=0,
+    ),
+)
+
+
+def seeded_tensors(config: SamConfig) -> dict[str, np.ndarray]:
+    """Official tensors of these sizes, the same on every machine, in float32.
+
+    The golden files hold what PyTorch makes of them; RandomState's numbers never change.
+    """
+    tensors = {}
+    for key, entry in official_layout(config).items():
+        noise = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(entry.shape)
+        if entry.kind in ("linear", "conv", "transposed"):
+            inputs = entry.shape[0] if entry.kind == "transposed" else np.prod(entry.shape[1:])
+            noise *= 1.2 * inputs**-0.5
+        elif entry.path.endswith((".scale", ".bias")):
+            noise = 0.2 * noise + entry.path.endswith(".scale")
+        elif entry.path.endswith(".var"):
+            noise = abs(1 + 0.3 * noise) + 0.1
+        elif entry.path.endswith((".mean", "rel_pos_h", "rel_pos_w")):
+            noise *= 0.3
+        tensors[key] = noise.astype(np.float32)
+    return tensors
+
 
 # (height, width): landscape, portrait, square, very small, one pixel, very narrow
 DRAWN = ((48, 70), (90, 61), (80, 80), (5, 7), (1, 1), (3, 40))

@@ -16,14 +16,15 @@ from samjax.checkpoint.loading import (
 )
 from samjax.config import SamConfig
 from samjax.errors import CheckpointError
-from tests.models import SIZES, sized
+from tests.models import SIZES, VARIANTS, sized
 
 PUBLISHED = {
     "vit_b": (SamConfig.vit_b(), 93_735_472),
     "vit_l": (SamConfig.vit_l(), 312_342_832),
     "vit_h": (SamConfig.vit_h(), 641_090_608),
+    "mobile_sam": (SamConfig.mobile(), 10_130_092),
 }
-ALL = SIZES | {name: config for name, (config, _) in PUBLISHED.items()}
+ALL = SIZES | VARIANTS | {name: config for name, (config, _) in PUBLISHED.items()}
 
 
 def weightless(config: SamConfig) -> dict[str, np.ndarray]:

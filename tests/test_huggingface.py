@@ -143,7 +143,7 @@ def test_decoder_eps(
 @pytest.mark.parametrize(
     ("config", "why"),
     [
-        ({"model_type": "sam2"}, "model_type 'sam2': only 'sam' is supported"),
+        ({"model_type": "sam2"}, "says model_type 'sam2': only 'sam' and 'sam_hq' are supported"),
         ({"vision_config": {"hidden_act": "gelu_new"}}, "vision_config.hidden_act is 'gelu_new'"),
         ({"mask_decoder_config": {"layer_norm_eps": "x"}}, "layer_norm_eps is 'x'"),
     ],

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from samjax.checkpoint import store
-from samjax.checkpoint.families import PREPROCESS_KEY
+from samjax.checkpoint.families import PREPROCESS_KEY, Options
 from samjax.checkpoint.loading import to_official
 from samjax.checkpoint.torch_writer import write_torch_file
 from samjax.errors import CheckpointError
@@ -62,6 +63,7 @@ def convert(
     dtype: np.dtype | None = None,
     preprocess: str | None = None,
     overwrite: bool = False,
+    options: Options | None = None,
 ) -> store.Checkpoint:
     """Read ``source``, write ``target``; returns what was read.
 
@@ -70,8 +72,9 @@ def convert(
         target: ``.pth``/``.pt`` or ``.safetensors`` for the official layout, which the official
             PyTorch classes load; any other name for samjax's Orbax folder.
         dtype: of all tensors; None keeps the stored ones.
-        preprocess: preset to record, where the source does not say.
+        preprocess: preset to record; None: what the source says.
         overwrite: replace an existing target.
+        options: what the source does not say about itself, such as the base of a LoRA.
 
     Raises:
         CheckpointError: unusable source; target exists, or cannot be written.
@@ -81,20 +84,21 @@ def convert(
         raise CheckpointError(f"{target} exists: choose another name, or pass --overwrite")
     if path.resolve() == Path(source).expanduser().resolve():
         raise CheckpointError(f"{target} is the source itself: choose another name")
-    found = store.read(source)
+    found = store.read(source, options=options)
     parameters = {
         name: np.asarray(value) if dtype is None else np.asarray(value).astype(dtype)
         for name, value in found.parameters.items()
     }
-    found = store.Checkpoint(
-        parameters, found.config, found.family, preprocess or found.preprocess, found.notes
+    said = preprocess or found.preprocess
+    found = replace(
+        found, parameters=parameters, preprocess=said, doubt="" if said else found.doubt
     )
     try:
         if path.suffix in _TORCH:
             write_torch_file(path, to_official(parameters, found.config))
         elif path.suffix in _SAFETENSORS:
-            said = {PREPROCESS_KEY: found.preprocess} if found.preprocess else None
-            write_safetensors(path, to_official(parameters, found.config), said)
+            metadata = {PREPROCESS_KEY: said} if said else None
+            write_safetensors(path, to_official(parameters, found.config), metadata)
         elif path.suffix:
             raise CheckpointError(
                 f"{target}: unknown ending {path.suffix!r}: use .pth, .safetensors, or a name "

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 
 from samjax.checkpoint import store
-from samjax.checkpoint.families import read_official_weights
+from samjax.checkpoint.families import Options
 from samjax.checkpoint.layout import official_layout
 from samjax.checkpoint.loading import (
     config_from_dict,
@@ -18,7 +18,7 @@ from samjax.checkpoint.loading import (
     parameter_count,
     to_parameters,
 )
-from samjax.config import SamConfig
+from samjax.config import ImageEncoderConfig, SamConfig, TinyVitConfig
 from samjax.errors import CheckpointError
 
 
@@ -26,8 +26,9 @@ from samjax.errors import CheckpointError
 class Description:
     """Everything but the weights.
 
-    ``model`` is "vit_b", "vit_l" or "vit_h" where the sizes are those, else None; ``dtypes``
-    counts values by stored dtype; ``preprocess`` is None where the file does not say.
+    ``model`` is "vit_b", "sam_hq_vit_b", "mobile_sam"... where the sizes are those, else None;
+    ``dtypes`` counts values by stored dtype; ``preprocess`` is None where the file does not say,
+    and ``doubt`` then why SAM's own may be wrong.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Description:
     dtypes: Mapping[str, int]
     preprocess: str | None
     notes: tuple[str, ...]
+    doubt: str = ""
 
     def as_dict(self) -> dict:
         """Plain JSON values."""
@@ -53,21 +55,27 @@ class Description:
             "dtypes": dict(self.dtypes),
             "config": describe_config(self.config),
             "preprocess": self.preprocess,
+            "doubt": self.doubt,
             "notes": list(self.notes),
         }
 
 
-def describe(path: Path) -> Description:
+def describe(path: Path, options: Options | None = None) -> Description:
     """Read what a checkpoint says about itself and check that it is complete.
+
+    ``options`` are what the file does not say about itself, such as the base of a LoRA.
 
     Raises:
         CheckpointError: unreadable, unsafe, unsupported or incomplete.
     """
-    return _describe_store(path) if store.is_store(path) else _describe_official(path)
+    options = options or Options()
+    if store.is_store(path) and options == Options():
+        return _describe_store(path)
+    return _describe_official(path, options)
 
 
-def _describe_official(path: Path) -> Description:
-    weights = read_official_weights(path)
+def _describe_official(path: Path, options: Options) -> Description:
+    weights = store.read_weights(path, options)
     config = infer_config(weights.tensors, layer_norm_eps=weights.layer_norm_eps, where=str(path))
     to_parameters(weights.tensors, config, where=str(path))  # every misfit in one error
     return Description(
@@ -81,6 +89,7 @@ def _describe_official(path: Path) -> Description:
         _values_by_dtype((a.dtype.name, a.shape) for a in weights.tensors.values()),
         weights.preprocess,
         weights.notes,
+        weights.doubt,
     )
 
 
@@ -107,9 +116,12 @@ def _describe_store(path: Path) -> Description:
 
 
 def model_name(config: SamConfig) -> str | None:
-    """The official name of these sizes, if they have one."""
+    """The official name of these sizes, if they have one; SAM-HQ's and MobileSAM's of files."""
     official = {"vit_b": SamConfig.vit_b(), "vit_l": SamConfig.vit_l(), "vit_h": SamConfig.vit_h()}
-    return next((name for name, sizes in official.items() if sizes == config), None)
+    names = official | {"mobile_sam": SamConfig.mobile()}
+    names |= {f"sam_hq_{name}": sizes.with_hq() for name, sizes in official.items()}
+    names["sam_hq_vit_tiny"] = SamConfig.mobile().with_hq()
+    return next((name for name, sizes in names.items() if sizes == config), None)
 
 
 def _values_by_dtype(tensors: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, int]:
@@ -133,15 +145,9 @@ def describe_rows(description: Description) -> list[tuple[str, str]]:
         name if count == total else f"{name} ({count / total:.1%})"
         for name, count in description.dtypes.items()
     ]
-    blocks = ", ".join(map(str, encoder.global_blocks)) or "none"
     given = (
-        f"{encoder.image_size} x {encoder.image_size} px, patches of {encoder.patch_size} px, "
+        f"{config.image_size} x {config.image_size} px, embedding of {config.grid} px a side, "
         f"low-res masks of {config.low_res_size} px"
-    )
-    image_encoder = (
-        f"width {encoder.width}, depth {encoder.depth}, heads {encoder.num_heads}, "
-        f"MLP {encoder.mlp_dim}, output {encoder.out_dim}, window {encoder.window_size}, "
-        f"global attention in blocks {blocks}"
     )
     mask_decoder = (
         f"width {decoder.embed_dim}, depth {decoder.depth}, heads {decoder.num_heads}, "
@@ -149,6 +155,8 @@ def describe_rows(description: Description) -> list[tuple[str, str]]:
         f"IoU head {decoder.iou_head_depth} x {decoder.iou_head_dim}, "
         f"LayerNorm epsilon {decoder.layer_norm_eps:g}"
     )
+    if config.hq:
+        mask_decoder += "; SAM-HQ's token, of several masks the best is given alone"
     return [
         ("checkpoint", f"{description.path} ({megabytes(description.size)})"),
         ("container", description.container),
@@ -157,12 +165,38 @@ def describe_rows(description: Description) -> list[tuple[str, str]]:
         ("parameters", f"{description.parameters / 1e6:.1f} M"),
         ("stored dtype", ", ".join(dtypes)),
         ("input", given),
-        ("image encoder", image_encoder),
+        ("image encoder", _image_encoder(encoder)),
         ("prompt encoder", f"width {prompt.embed_dim}, mask channels {prompt.mask_channels}"),
         ("mask decoder", mask_decoder),
-        ("preprocessing", description.preprocess or "not recorded; sam is assumed"),
+        ("preprocessing", description.preprocess or _assumed(description.doubt)),
         *(("note", note) for note in description.notes),
     ]
+
+
+def _image_encoder(encoder: ImageEncoderConfig | TinyVitConfig) -> str:
+    if isinstance(encoder, TinyVitConfig):
+        stages = zip(
+            encoder.widths, encoder.depths, encoder.num_heads, encoder.window_sizes, strict=True
+        )
+        named = [
+            f"{width} x {depth}" + (f" ({heads} heads, window {window})" if heads else "")
+            for width, depth, heads, window in stages
+        ]
+        return f"TinyViT, width x depth {', '.join(named)}, output {encoder.out_dim}"
+    blocks = ", ".join(map(str, encoder.global_blocks)) or "none"
+    return (
+        f"patches of {encoder.patch_size} px, width {encoder.width}, depth {encoder.depth}, "
+        f"heads {encoder.num_heads}, MLP {encoder.mlp_dim}, output {encoder.out_dim}, "
+        f"window {encoder.window_size}, global attention in blocks {blocks}"
+    )
+
+
+def _assumed(doubt: str) -> str:
+    return (
+        f"not recorded; sam is assumed, doubtful: {doubt}"
+        if doubt
+        else "not recorded; sam is assumed"
+    )
 
 
 def megabytes(size: int) -> str:

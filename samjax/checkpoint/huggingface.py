@@ -1,7 +1,7 @@
-"""Hugging Face's SamModel: its keys, its decoder's epsilon, its image preprocessing.
+"""Hugging Face's SamModel and SamHQModel: keys, the decoder's epsilon, image preprocessing.
 
-The network is the official one under other names; shapes and orientations are the same. Source:
-transformers, models/sam/modeling_sam.py and convert_sam_to_hf.py.
+The networks are the official ones under other names; shapes and orientations are the same.
+Source: transformers, models/sam/modeling_sam.py, convert_sam_to_hf.py and models/sam_hq.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ import numpy as np
 from samjax.errors import CheckpointError
 
 OFFICIAL_EPS = 1e-5
+# Seen in transformers 5.23: modeling_sam_hq.py, SamHQMaskDecoder.forward
+OFFICIAL_HQ = (
+    "computed as SAM-HQ's own code does; transformers' SamHQModel gives other masks, it upscales "
+    "the image embedding from before its two-way transformer"
+)
 
 _GAUSSIAN = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 # The same matrix: the model holds it twice, files store it once or twice.
@@ -24,6 +29,8 @@ _GAUSSIAN_NAMES = (
     "prompt_encoder.shared_embedding.positional_embedding",
 )
 
+_PERCEPTRONS = r"mask_decoder\.(?:output_hyp|iou_pred|hf_mlp).*"
+_HQ_CONVS = r"mask_decoder\.(?:compress_vit_feat|embedding_encoder|embedding_maskfeature)"
 # Replacements of parts of a key, all applied, in this order.
 _PARTS = tuple(
     (re.compile(pattern), replacement)
@@ -44,14 +51,34 @@ _PARTS = tuple(
         (r"^mask_decoder\.upscale_conv1\.", "mask_decoder.output_upscaling.0."),
         (r"^mask_decoder\.upscale_layer_norm\.", "mask_decoder.output_upscaling.1."),
         (r"^mask_decoder\.upscale_conv2\.", "mask_decoder.output_upscaling.3."),
+        # SamHQModel's own parts
+        (r"^mask_decoder\.hq_token\.", "mask_decoder.hf_token."),
+        (r"^mask_decoder\.hq_mask_mlp\.", "mask_decoder.hf_mlp."),
+        (r"^mask_decoder\.compress_vit_", "mask_decoder.compress_vit_feat."),
+        (r"^mask_decoder\.encoder_", "mask_decoder.embedding_encoder."),
+        (r"^mask_decoder\.mask_(conv|norm)", r"mask_decoder.embedding_maskfeature.\1"),
+        (rf"^({_HQ_CONVS})\.conv1\.", r"\1.0."),
+        (rf"^({_HQ_CONVS})\.norm\.", r"\1.1."),
+        (rf"^({_HQ_CONVS})\.conv2\.", r"\1.3."),
         # The three-layer perceptrons of the masks and of the quality: layers 0, 1, 2
-        (r"^(mask_decoder\.(?:output_hyp|iou_pred).*)\.proj_out\.", r"\1.layers.2."),
-        (r"^(mask_decoder\.(?:output_hyp|iou_pred).*)\.layers\.0\.", r"\1.layers.1."),
-        (r"^(mask_decoder\.(?:output_hyp|iou_pred).*)\.proj_in\.", r"\1.layers.0."),
+        (rf"^({_PERCEPTRONS})\.proj_out\.", r"\1.layers.2."),
+        (rf"^({_PERCEPTRONS})\.layers\.0\.", r"\1.layers.1."),
+        (rf"^({_PERCEPTRONS})\.proj_in\.", r"\1.layers.0."),
         (r"\.layer_norm_final_attn\.", ".norm_final_attn."),
         (r"\.layer_norm([1-4])\.", r".norm\1."),
     )
 )
+
+
+# Names that the official code does not have
+_OWN_NAMES = re.compile(
+    r"^vision_encoder\.|\.proj_(in|out)\.|\.layer_norm|\.(upscale_conv\d|point_embed|mask_embed)\."
+)
+
+
+def is_huggingface(tensors: Mapping[str, np.ndarray]) -> bool:
+    """Whether keys are those of a SamModel, or of a part of one."""
+    return any(_OWN_NAMES.search(key) for key in tensors)
 
 
 def official_key(key: str) -> str:
@@ -116,9 +143,10 @@ def _trained_by_transformers(config: Mapping[str, Any], folder: Path) -> str:
     for name in _TRAINING_FILES:
         if (folder / name).exists():
             return f"{name} lies beside, the weights were trained by transformers"
-    # The official weights were converted with 4.29, the first version with SAM.
+    # The official weights were converted with the first version that had the model.
+    first_later = (4, 53) if config.get("model_type") == "sam_hq" else (4, 30)
     version = re.match(r"(\d{1,4})\.(\d{1,4})", str(config.get("transformers_version", "")))
-    if version and (int(version[1]), int(version[2])) >= (4, 30):
+    if version and (int(version[1]), int(version[2])) >= first_later:
         return f"saved by transformers {version[0]}, taken for a fine-tune"
     return ""
 
@@ -128,10 +156,10 @@ def check_config(config: Mapping[str, Any] | None) -> None:
     if config is None:
         return
     kind = config.get("model_type", "sam")
-    if kind != "sam":
+    if kind not in ("sam", "sam_hq"):
         raise CheckpointError(
-            f"config.json says model_type {kind!r:.80}: only 'sam' is supported, "
-            "name a folder of SamModel"
+            f"config.json says model_type {kind!r:.80}: only 'sam' and 'sam_hq' are supported, "
+            "name a folder of SamModel or SamHQModel"
         )
     expected = (
         ("vision_config", "hidden_act", "gelu"),

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from samjax.config import ImageEncoderConfig, MaskDecoderConfig, SamConfig
+from samjax.config import ImageEncoderConfig, MaskDecoderConfig, SamConfig, TinyVitConfig
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,63 @@ def _image_encoder(c: ImageEncoderConfig) -> Iterator[Entry]:
         yield from _norm(f"{block}.norm2", f"{block}.norm2", d)
         yield from _linear(f"{block}.mlp.lin1", f"{block}.mlp.lin1", d, c.mlp_dim)
         yield from _linear(f"{block}.mlp.lin2", f"{block}.mlp.lin2", c.mlp_dim, d)
-    neck = f"{here}.neck"
-    yield from _conv(f"{neck}.0", f"{neck}.conv1", d, c.out_dim, 1, bias=False)
-    yield from _norm(f"{neck}.1", f"{neck}.norm1", c.out_dim)
-    yield from _conv(f"{neck}.2", f"{neck}.conv2", c.out_dim, c.out_dim, 3, bias=False)
-    yield from _norm(f"{neck}.3", f"{neck}.norm2", c.out_dim)
+    yield from _neck(d, c.out_dim)
+
+
+def _neck(width: int, out: int) -> Iterator[Entry]:
+    neck = "image_encoder.neck"
+    yield from _conv(f"{neck}.0", f"{neck}.conv1", width, out, 1, bias=False)
+    yield from _norm(f"{neck}.1", f"{neck}.norm1", out)
+    yield from _conv(f"{neck}.2", f"{neck}.conv2", out, out, 3, bias=False)
+    yield from _norm(f"{neck}.3", f"{neck}.norm2", out)
+
+
+def _conv_norm(key: str, path: str, inputs: int, outputs: int, k: int) -> Iterator[Entry]:
+    """TinyViT's Conv2d_BN; a depthwise convolution has one input channel."""
+    yield from _conv(f"{key}.c", f"{path}.conv", inputs, outputs, k, bias=False)
+    yield from _norm(f"{key}.bn", f"{path}.norm", outputs)
+    yield Entry(f"{key}.bn.running_mean", (outputs,), f"{path}.norm.mean", "same")
+    yield Entry(f"{key}.bn.running_var", (outputs,), f"{path}.norm.var", "same")
+
+
+def _three_convs(key: str, inputs: int, hidden: int, outputs: int) -> Iterator[Entry]:
+    for name, i, o, k in (
+        ("conv1", inputs, hidden, 1),
+        ("conv2", 1, hidden, 3),
+        ("conv3", hidden, outputs, 1),
+    ):
+        yield from _conv_norm(f"{key}.{name}", f"{key}.{name}", i, o, k)
+
+
+def _tiny_vit(c: TinyVitConfig) -> Iterator[Entry]:
+    here, first = "image_encoder", c.widths[0]
+    stem = f"{here}.patch_embed"
+    yield from _conv_norm(f"{stem}.seq.0", f"{stem}.conv1", 3, first // 2, 3)
+    yield from _conv_norm(f"{stem}.seq.2", f"{stem}.conv2", first // 2, first, 3)
+    for stage, width in enumerate(c.widths):
+        layer = f"{here}.layers.{stage}"
+        for i in range(c.depths[stage]):
+            block = f"{layer}.blocks.{i}"
+            if stage == 0:
+                yield from _three_convs(block, width, c.conv_dim, width)
+                continue
+            biases, shape = f"{block}.attn.attention_biases", c.window_sizes[stage] ** 2
+            yield Entry(biases, (c.num_heads[stage], shape), biases, "same")
+            yield from _norm(f"{block}.attn.norm", f"{block}.attn.norm", width)
+            yield from _linear(f"{block}.attn.qkv", f"{block}.attn.qkv", width, 3 * width)
+            yield from _linear(f"{block}.attn.proj", f"{block}.attn.proj", width, width)
+            yield from _norm(f"{block}.mlp.norm", f"{block}.mlp.norm", width)
+            hidden = c.mlp_dims[stage]
+            yield from _linear(f"{block}.mlp.fc1", f"{block}.mlp.fc1", width, hidden)
+            yield from _linear(f"{block}.mlp.fc2", f"{block}.mlp.fc2", hidden, width)
+            yield from _conv_norm(f"{block}.local_conv", f"{block}.local_conv", 1, width, 3)
+        if stage + 1 < len(c.widths):
+            wider = c.widths[stage + 1]
+            yield from _three_convs(f"{layer}.downsample", width, wider, wider)
+    yield from _norm(f"{here}.norm_head", f"{here}.norm_head", c.widths[-1])
+    if c.num_classes:
+        yield from _linear(f"{here}.head", f"{here}.head", c.widths[-1], c.num_classes)
+    yield from _neck(c.widths[-1], c.out_dim)
 
 
 def _prompt_encoder(width: int, channels: int) -> Iterator[Entry]:
@@ -150,9 +202,7 @@ def _mask_decoder(c: MaskDecoderConfig) -> Iterator[Entry]:
     yield Entry(f"{key}.iou_token.weight", (1, d), f"{path}.iou_token", "same")
     yield Entry(f"{key}.mask_tokens.weight", (tokens, d), f"{path}.mask_tokens", "same")
     up, ours = f"{key}.output_upscaling", f"{path}.output_upscaling"
-    yield from _conv_transpose(f"{up}.0", f"{ours}.conv1", d, d // 4)
-    yield from _norm(f"{up}.1", f"{ours}.norm1", d // 4)
-    yield from _conv_transpose(f"{up}.3", f"{ours}.conv2", d // 4, d // 8)
+    yield from _two_transposed(up, ours, d, d // 4, d // 8)
     hidden = (c.iou_head_dim,) * (c.iou_head_depth - 1)
     heads: dict[str, tuple[int, ...]] = {
         f"output_hypernetworks_mlps.{i}": (d, d, d, d // 8) for i in range(tokens)
@@ -164,11 +214,41 @@ def _mask_decoder(c: MaskDecoderConfig) -> Iterator[Entry]:
             yield from _linear(f"{key}.{layer}", f"{path}.{layer}", inputs, outputs)
 
 
+def _two_transposed(key: str, path: str, inputs: int, hidden: int, out: int) -> Iterator[Entry]:
+    yield from _conv_transpose(f"{key}.0", f"{path}.conv1", inputs, hidden)
+    yield from _norm(f"{key}.1", f"{path}.norm1", hidden)
+    yield from _conv_transpose(f"{key}.3", f"{path}.conv2", hidden, out)
+
+
+def _hq(early: int, d: int) -> Iterator[Entry]:
+    """SAM-HQ's parts of the mask decoder; two of them run with the image encoder here."""
+    key, path, image = "mask_decoder", "decoder.mask_decoder.hq", "image_encoder.hq"
+    yield Entry(f"{key}.hf_token.weight", (1, d), f"{path}.hf_token", "same")
+    for j, outputs in enumerate((d, d, d // 8)):
+        layer = f"hf_mlp.layers.{j}"
+        yield from _linear(f"{key}.{layer}", f"{path}.{layer}", d, outputs)
+    for name, inputs, hidden in (
+        ("compress_vit_feat", early, d),
+        ("embedding_encoder", d, d // 4),
+    ):
+        yield from _two_transposed(f"{key}.{name}", f"{image}.{name}", inputs, hidden, d // 8)
+    name = "embedding_maskfeature"
+    yield from _conv(f"{key}.{name}.0", f"{path}.{name}.conv1", d // 8, d // 4, 3, bias=True)
+    yield from _norm(f"{key}.{name}.1", f"{path}.{name}.norm1", d // 4)
+    yield from _conv(f"{key}.{name}.3", f"{path}.{name}.conv2", d // 4, d // 8, 3, bias=True)
+
+
 def official_layout(config: SamConfig) -> dict[str, Entry]:
     """Every tensor of an official checkpoint of these sizes, by its key."""
+    encoder = config.image_encoder
+    if isinstance(encoder, TinyVitConfig):
+        image, early = _tiny_vit(encoder), encoder.widths[2]
+    else:
+        image, early = _image_encoder(encoder), encoder.width
     entries = [
-        *_image_encoder(config.image_encoder),
+        *image,
         *_prompt_encoder(config.prompt_encoder.embed_dim, config.prompt_encoder.mask_channels),
         *_mask_decoder(config.mask_decoder),
+        *(_hq(early, config.mask_decoder.embed_dim) if config.hq else ()),
     ]
     return {entry.key: entry for entry in entries}

@@ -6,17 +6,29 @@ import dataclasses
 import mmap
 import re
 from collections.abc import Mapping
+from math import isqrt
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
 from samjax.checkpoint.layout import official_layout
-from samjax.config import ImageEncoderConfig, MaskDecoderConfig, PromptEncoderConfig, SamConfig
+from samjax.checkpoint.signatures import is_tiny_vit
+from samjax.config import (
+    ImageEncoderConfig,
+    MaskDecoderConfig,
+    PromptEncoderConfig,
+    SamConfig,
+    TinyVitConfig,
+)
 from samjax.errors import CheckpointError
 from samjax.model.sam import Sam
 
 _SHOWN = 8  # keys listed in an error before it is cut
+_NEAR_ONE, _NEAR_ZERO = (".scale", ".var"), (".bias", ".mean")  # of random norms
+# What is stored but not trained: the matrix of positions, statistics of batch normalisation
+_BUFFERS = ("gaussian_matrix", ".mean", ".var")
 
 
 def _count(tensors: Mapping[str, np.ndarray], pattern: str) -> int:
@@ -55,30 +67,13 @@ def infer_config(
     The decoder's number of heads leaves no trace in the shapes; it is 8 in every known family.
     """
     shape = _Shapes(tensors, where)
-    _, grid, _, width = shape("image_encoder.pos_embed", 4)
-    patch = shape("image_encoder.patch_embed.proj.weight", 4)[-1]
-    depth = _count(tensors, r"image_encoder\.blocks\.(\d+)\.")
-    reaches = [shape(f"image_encoder.blocks.{i}.attn.rel_pos_h", 2)[0] for i in range(depth)]
-    head_dim = shape("image_encoder.blocks.0.attn.rel_pos_h", 2)[1]
-    global_reach = 2 * grid - 1
-    windowed = {reach for reach in reaches if reach != global_reach}
-    if len(windowed) > 1 or head_dim == 0 or width % head_dim:
+    hq = "mask_decoder.hf_token.weight" in tensors
+    encoder = _tiny_vit(shape) if is_tiny_vit(tensors) else _vit(shape)
+    if hq and isinstance(encoder, ImageEncoderConfig) and not encoder.global_blocks:
         raise CheckpointError(
-            f"{where}: relative positions of lengths {sorted(set(reaches))} and width {head_dim} "
-            f"do not fit a {grid}x{grid} position embedding of width {width}: resized or "
-            "damaged weights"
+            f"{where}: SAM-HQ's head without a block of global attention in the image encoder, "
+            "whose output it needs: resized or damaged weights"
         )
-    encoder = ImageEncoderConfig(
-        image_size=grid * patch,
-        patch_size=patch,
-        width=width,
-        depth=depth,
-        num_heads=width // head_dim,
-        mlp_dim=shape("image_encoder.blocks.0.mlp.lin1.weight", 2)[0],
-        out_dim=shape("image_encoder.neck.0.weight", 4)[0],
-        window_size=(windowed.pop() + 1) // 2 if windowed else min(14, grid),
-        global_blocks=tuple(i for i, reach in enumerate(reaches) if reach == global_reach),
-    )
     prompt = PromptEncoderConfig(
         embed_dim=shape("prompt_encoder.no_mask_embed.weight", 2)[1],
         mask_channels=shape("prompt_encoder.mask_downscaling.3.weight", 4)[0],
@@ -94,8 +89,72 @@ def infer_config(
         iou_head_depth=_count(tensors, r"mask_decoder\.iou_prediction_head\.layers\.(\d+)\."),
         iou_head_dim=shape("mask_decoder.iou_prediction_head.layers.0.weight", 2)[0],
         layer_norm_eps=layer_norm_eps,
+        hq=hq,
     )
     return SamConfig(encoder, prompt, decoder)
+
+
+def _vit(shape: _Shapes) -> ImageEncoderConfig:
+    tensors, where = shape.tensors, shape.where
+    _, grid, _, width = shape("image_encoder.pos_embed", 4)
+    patch = shape("image_encoder.patch_embed.proj.weight", 4)[-1]
+    depth = _count(tensors, r"image_encoder\.blocks\.(\d+)\.")
+    reaches = [shape(f"image_encoder.blocks.{i}.attn.rel_pos_h", 2)[0] for i in range(depth)]
+    head_dim = shape("image_encoder.blocks.0.attn.rel_pos_h", 2)[1]
+    global_reach = 2 * grid - 1
+    windowed = {reach for reach in reaches if reach != global_reach}
+    if len(windowed) > 1 or head_dim == 0 or width % head_dim:
+        raise CheckpointError(
+            f"{where}: relative positions of lengths {sorted(set(reaches))} and width {head_dim} "
+            f"do not fit a {grid}x{grid} position embedding of width {width}: resized or "
+            "damaged weights"
+        )
+    return ImageEncoderConfig(
+        image_size=grid * patch,
+        patch_size=patch,
+        width=width,
+        depth=depth,
+        num_heads=width // head_dim,
+        mlp_dim=shape("image_encoder.blocks.0.mlp.lin1.weight", 2)[0],
+        out_dim=shape("image_encoder.neck.0.weight", 4)[0],
+        window_size=(windowed.pop() + 1) // 2 if windowed else min(14, grid),
+        global_blocks=tuple(i for i, reach in enumerate(reaches) if reach == global_reach),
+    )
+
+
+def _tiny_vit(shape: _Shapes) -> TinyVitConfig:
+    """Sizes of MobileSAM's encoder; it runs at the published size, which no shape tells."""
+    here, stages = (
+        "image_encoder.layers",
+        range(_count(shape.tensors, r"image_encoder\.layers\.(\d+)")),
+    )
+    if len(stages) != len(TinyVitConfig().widths):
+        raise CheckpointError(
+            f"{shape.where}: a TinyViT of {len(stages)} stages, expected "
+            f"{len(TinyVitConfig().widths)}: not MobileSAM's layout"
+        )
+    stem = shape("image_encoder.patch_embed.seq.2.c.weight", 4)[0]
+    wider = [shape(f"{here}.{i}.downsample.conv3.c.weight", 4)[0] for i in stages[:-1]]
+    biases = [shape(f"{here}.{i}.blocks.0.attn.attention_biases", 2) for i in stages[1:]]
+    for _, offsets in biases:
+        if isqrt(offsets) ** 2 != offsets:
+            raise CheckpointError(
+                f"{shape.where}: {offsets} attention biases a head, not a square: "
+                "windows of TinyViT are; damaged weights"
+            )
+    head = "image_encoder.head.weight"
+    return TinyVitConfig(
+        widths=(stem, *wider),
+        depths=tuple(
+            _count(shape.tensors, rf"{re.escape(here)}\.{i}\.blocks\.(\d+)") for i in stages
+        ),
+        num_heads=(0, *(heads for heads, _ in biases)),
+        window_sizes=(0, *(isqrt(offsets) for _, offsets in biases)),
+        conv_dim=shape(f"{here}.0.blocks.0.conv1.c.weight", 4)[0],
+        mlp_dims=(0, *(shape(f"{here}.{i}.blocks.0.mlp.fc1.weight", 2)[0] for i in stages[1:])),
+        out_dim=shape("image_encoder.neck.0.weight", 4)[0],
+        num_classes=shape(head, 2)[0] if head in shape.tensors else 0,
+    )
 
 
 def _listed(what: str, keys: list[str]) -> str:
@@ -152,8 +211,9 @@ def random_parameters(config: SamConfig, seed: int = 0) -> dict[str, np.ndarray]
         if entry.kind != "same":
             inputs = entry.shape[0] if entry.kind == "transposed" else np.prod(entry.shape[1:])
             value *= np.float32(inputs**-0.5)
-        elif entry.path.endswith((".scale", ".bias")):
-            value = value * np.float32(0.1) + np.float32(entry.path.endswith(".scale"))
+        elif entry.path.endswith(_NEAR_ONE + _NEAR_ZERO):
+            value = value * np.float32(0.1) + np.float32(entry.path.endswith(_NEAR_ONE))
+            value = abs(value) if entry.path.endswith(".var") else value
         parameters[entry.path] = entry.to_samjax(value)
     return parameters
 
@@ -216,11 +276,11 @@ def model_parameters(model: Sam) -> dict[str, jax.Array]:
 
 
 def parameter_count(config: SamConfig) -> int:
-    """Number of trained parameters (the Gaussian matrix of positions is a buffer)."""
+    """Number of trained parameters, without buffers."""
     return sum(
         int(np.prod(entry.shape))
         for entry in official_layout(config).values()
-        if not entry.path.endswith("gaussian_matrix")
+        if not entry.path.endswith(_BUFFERS)
     )
 
 
@@ -231,10 +291,12 @@ def describe_config(config: SamConfig) -> dict:
 
 def config_from_dict(values: dict) -> SamConfig:
     """The inverse of describe_config."""
-    encoder = dict(values["image_encoder"])
-    encoder["global_blocks"] = tuple(encoder["global_blocks"])
+    encoder: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in values["image_encoder"].items()
+    }
     return SamConfig(
-        ImageEncoderConfig(**encoder),
+        TinyVitConfig(**encoder) if "widths" in encoder else ImageEncoderConfig(**encoder),
         PromptEncoderConfig(**values["prompt_encoder"]),
         MaskDecoderConfig(**values["mask_decoder"]),
     )

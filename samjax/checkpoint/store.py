@@ -15,11 +15,18 @@ from uuid import uuid4
 import jax
 import numpy as np
 
-from samjax.checkpoint.families import read_official_weights
+from samjax.checkpoint.families import (
+    OfficialWeights,
+    Options,
+    read_official_weights,
+    resized,
+)
+from samjax.checkpoint.file_errors import errors_name
 from samjax.checkpoint.loading import (
     config_from_dict,
     describe_config,
     infer_config,
+    to_official,
     to_parameters,
 )
 from samjax.config import SamConfig
@@ -30,13 +37,18 @@ FORMAT = "samjax/1"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Parameters by dotted path, in their stored dtype, and what they mean."""
+    """Parameters by dotted path, in their stored dtype, and what they mean.
+
+    ``doubt`` says why SAM's own preprocessing may be wrong where ``preprocess`` is None; "" if
+    nothing speaks against it.
+    """
 
     parameters: Mapping[str, np.ndarray | jax.Array]
     config: SamConfig
     family: str
     preprocess: str | None
     notes: tuple[str, ...] = ()
+    doubt: str = ""
 
 
 def is_store(path: str | os.PathLike) -> bool:
@@ -185,15 +197,23 @@ def _damaged(path: str | os.PathLike, error: Exception) -> CheckpointError:
     )
 
 
-def read(path: str | os.PathLike, *, placement: jax.Device | None = None) -> Checkpoint:
+def read(
+    path: str | os.PathLike,
+    *,
+    placement: jax.Device | None = None,
+    options: Options | None = None,
+) -> Checkpoint:
     """Any supported file or folder: ours, or a PyTorch layout mapped to our parameters.
+
+    ``options`` are what the file does not say about itself.
 
     Raises:
         CheckpointError: unreadable, unsafe, unsupported or incomplete.
     """
-    if is_store(path):
+    options = options or Options()
+    if is_store(path) and options == Options():
         return restore(path, placement=placement)
-    weights = read_official_weights(Path(path))
+    weights = read_weights(path, options)
     config = infer_config(weights.tensors, layer_norm_eps=weights.layer_norm_eps, where=str(path))
     return Checkpoint(
         to_parameters(weights.tensors, config, where=str(path)),
@@ -201,4 +221,35 @@ def read(path: str | os.PathLike, *, placement: jax.Device | None = None) -> Che
         weights.family,
         weights.preprocess,
         weights.notes,
+        weights.doubt,
+    )
+
+
+def read_weights(path: str | os.PathLike, options: Options) -> OfficialWeights:
+    """The same under official names, which a base has to have.
+
+    Raises:
+        CheckpointError: as ``read``.
+    """
+    if not is_store(path):
+        return read_official_weights(Path(path), options)
+    if options.base is not None or options.lora_layers is not None:
+        raise CheckpointError(
+            f"{path}: a whole model of samjax: leave base and lora_layers out, they are for "
+            "partial files"
+        )
+    with errors_name(Path(path)):
+        return resized(official_weights(restore(path), str(path)), options.image_size)
+
+
+def official_weights(checkpoint: Checkpoint, container: str) -> OfficialWeights:
+    """A checkpoint of ours under official names; ``container`` is what notes call it."""
+    parameters = {name: np.asarray(value) for name, value in checkpoint.parameters.items()}
+    return OfficialWeights(
+        checkpoint.family,
+        container,
+        to_official(parameters, checkpoint.config),
+        checkpoint.notes,
+        checkpoint.preprocess,
+        checkpoint.config.mask_decoder.layer_norm_eps,
     )

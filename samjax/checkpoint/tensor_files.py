@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,15 @@ class TensorFile:
     """The content of a checkpoint, as stored.
 
     ``content`` is a dict of arrays, or whatever object a .pth holds; arrays are read-only views
-    of memory maps. ``config`` and ``preprocessor`` are a Hugging Face folder's JSON files,
-    ``metadata`` the free text of a safetensors header.
+    of memory maps. ``config``, ``preprocessor`` and ``adapter`` are JSON files of a Hugging Face
+    or PEFT folder, ``metadata`` the free text of a safetensors header.
     """
 
     container: str
     content: object
     config: dict[str, Any] | None = None
     preprocessor: dict[str, Any] | None = None
+    adapter: dict[str, Any] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -48,7 +49,10 @@ def open_tensor_file(path: str | Path) -> TensorFile:
             return _open_folder(path)
         if not path.exists():
             raise CheckpointError("no such file or folder: check the path")
-        return _open_file(path)
+        opened = _open_file(path)
+        if path.stem == "adapter_model":
+            return replace(opened, adapter=_read_json(path.with_name(_ADAPTER)))
+        return opened
 
 
 def _open_file(path: Path) -> TensorFile:
@@ -125,6 +129,10 @@ def _what_it_is(start: bytes) -> str:
 # Hugging Face folders
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_ADAPTER, _ADAPTER_WEIGHTS = (
+    "adapter_config.json",
+    ("adapter_model.safetensors", "adapter_model.bin"),
+)
 _UNSUPPORTED = {
     "tf_model.h5": "TensorFlow weights",
     "flax_model.msgpack": "Flax weights of transformers",
@@ -133,6 +141,8 @@ _UNSUPPORTED = {
 
 
 def _open_folder(folder: Path) -> TensorFile:
+    if (folder / _ADAPTER).is_file():
+        return _open_adapter(folder)
     content, metadata, shards = _read_weights(folder)
     kind = f"{shards} shards" if shards else "one file"
     return TensorFile(
@@ -141,6 +151,17 @@ def _open_folder(folder: Path) -> TensorFile:
         config=_read_json(folder / "config.json"),
         preprocessor=_read_preprocessor(folder),
         metadata=metadata,
+    )
+
+
+def _open_adapter(folder: Path) -> TensorFile:
+    """A folder of PEFT's save_pretrained."""
+    for name in _ADAPTER_WEIGHTS:
+        if (folder / name).is_file():
+            opened = open_tensor_file(folder / name)
+            return replace(opened, container=f"PEFT folder, {opened.container}")
+    raise CheckpointError(
+        f"a PEFT adapter without its weights ({' or '.join(_ADAPTER_WEIGHTS)}): download it again"
     )
 
 
@@ -159,11 +180,6 @@ def _read_weights(folder: Path) -> tuple[object, dict[str, str], int]:
 
 
 def _why_no_weights(folder: Path) -> str:
-    if (folder / "adapter_config.json").is_file():
-        return (
-            "a PEFT adapter (LoRA), not supported yet: merge it into its base model with "
-            "merge_and_unload() and save_pretrained(), then name that folder"
-        )
     for name, what in _UNSUPPORTED.items():
         if (folder / name).is_file():
             return f"only {what} ({name}), not supported: get model.safetensors beside it"

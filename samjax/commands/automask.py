@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,16 +26,15 @@ from samjax.commands.dataset import (
     is_output,
 )
 from samjax.commands.folder import Found, absolute_path, find_images, parse_shard
-from samjax.commands.loading import load_model
+from samjax.commands.loading import About, load_model
 from samjax.commands.pipeline import Outcome, process
 from samjax.commands.results import check_folder, output_errors
 from samjax.commands.segment import check_options
 from samjax.commands.staging import staging
 from samjax.engine import Segmenter, choose_device
 from samjax.errors import ImageError, PromptError, SamjaxError
-from samjax.image import read_image
 from samjax.predictor import ImageEmbedding
-from samjax.preprocess import PreparedImage, prepare
+from samjax.preprocess import PreparedImage, prepare, read_for
 
 _REPORT_SECONDS = 60.0  # between lines of progress where there is no terminal
 
@@ -91,6 +90,7 @@ class Job:
     shard: str | None = None
     limit: int | None = None
     overwrite: bool = False
+    about: About = field(default_factory=About)
 
 
 class Loaded(NamedTuple):
@@ -171,6 +171,7 @@ def _check(job: Job) -> tuple[str, ...]:
         raise PromptError("--tile-size and --crop-layers do not go together: use one of them")
     for name in device_names(job.device):
         check_options(job.model, name, job.dtype, job.precision)
+    job.about.check()
     check_folder(job.out)
     return tuple(name for name in FORMATS if name in wanted)
 
@@ -204,7 +205,9 @@ def _relative(root: Path, out: Path) -> str:
 
 
 def _load(job: Job, devices: Sequence[str]) -> Segmenter:
-    return load_model(job.model, dtype=job.dtype, precision=job.precision, device=devices[0])
+    return load_model(
+        job.model, dtype=job.dtype, precision=job.precision, device=devices[0], about=job.about
+    )
 
 
 def _outcomes(
@@ -222,7 +225,7 @@ def _outcomes(
             file_bytes = image.path.stat().st_size
         except OSError as error:
             raise ImageError(f"{image.path}: {error.strerror}; check the path") from error
-        pixels = read_image(image.path)
+        pixels = read_for(sam.preset, image.path)
         size = (pixels.shape[0], pixels.shape[1])
         prepared = prepare(pixels, sam.config.image_size, sam.preset) if whole else None
         return Loaded(file_bytes, size, None if whole and not job.overlay else pixels, prepared)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from samjax.commands.options import Dtype, Model, Precision
+from samjax.commands.options import Base, Dtype, ImageSize, LoraLayers, Model, Precision, Preset
 
 
 def automask(
@@ -82,6 +82,10 @@ def automask(
         bool, typer.Option("--overlay/--no-overlay", help="Draw the masks of each image.")
     ] = False,
     model: Model = "embedded",
+    base: Base = None,
+    preprocess: Preset = None,
+    image_size: ImageSize = None,
+    lora_layers: LoraLayers = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -120,6 +124,7 @@ def automask(
     Folders below PATH are kept.
     """
     from samjax.commands.automask import Job, Settings, run_automask
+    from samjax.commands.loading import About
 
     settings = Settings(
         points_per_side=points_per_side,
@@ -147,5 +152,6 @@ def automask(
         shard=shard,
         limit=limit,
         overwrite=overwrite,
+        about=About(base, preprocess, image_size, lora_layers),
     )
     raise typer.Exit(run_automask(job))

@@ -16,6 +16,39 @@ Model = Annotated[
         "once); or the path of a checkpoint.",
     ),
 ]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        metavar="M",
+        help="For a file that holds a part only (LoRA, encoder or decoder alone): the SAM it was "
+        "trained on, a name or path as for --model.",
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocess",
+        metavar="NAME",
+        help="How images are prepared: sam, medsam, microsam, samed or sammed2d.",
+        show_default="what the checkpoint says, else sam",
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Side of the network's input; positions are resized.",
+        show_default="the checkpoint's",
+    ),
+]
+LoraLayers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I,J,...",
+        help="The blocks of a LoRA file that has pairs for some blocks only, from 0.",
+        show_default="all",
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="cpu, gpu, gpu:1 or tpu.", show_default="JAX's first"),

@@ -60,7 +60,8 @@ def parse_request(points: Sequence[str], boxes: Sequence[str], mask: Path | None
     parsed_boxes = tuple(map(parse_box, boxes))
     if not points and not boxes and mask is None:
         raise PromptError(
-            "no prompt: say where the object is with --point X,Y, --box X0,Y0,X1,Y1 or --mask FILE"
+            "no prompt: say where the object is with --point X,Y, --box X0,Y0,X1,Y1 or --mask "
+            "FILE, or what it is with --text"
         )
     if len(boxes) > 1 and (points or mask is not None):
         other = "--point" if points else "--mask"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +55,10 @@ class Names:
         yield from (self.arrays, self.overlay, self.record)
 
 
-def result_names(stem: str, objects: int, candidates: int) -> Names:
-    """The names for the image called ``stem``."""
-    starts = [stem] if objects == 1 else [f"{stem}_object{i + 1}" for i in range(objects)]
+def result_names(stem: str, objects: int, candidates: int, *, numbered: bool = False) -> Names:
+    """The names for the image called ``stem``; ``numbered``: a single object has its 1 too."""
+    alone = objects == 1 and not numbered
+    starts = [stem] if alone else [f"{stem}_object{i + 1}" for i in range(objects)]
     masks = tuple(tuple(f"{s}_mask_{j + 1}.png" for j in range(candidates)) for s in starts)
     return Names(masks, f"{stem}_masks.npz", f"{stem}.json", f"{stem}_overlay.png")
 
@@ -65,7 +66,7 @@ def result_names(stem: str, objects: int, candidates: int) -> Names:
 def plan(
     images: Sequence[Path],
     out: Path,
-    objects: int,
+    objects: int | None,
     candidates: int,
     *,
     overwrite: bool,
@@ -74,16 +75,19 @@ def plan(
     """The names of every image's results, if they can all be written.
 
     Never one of ``images`` or ``keep``, the inputs, also where results may be replaced.
+    ``objects`` None: their number is not known yet; the names are then those of no object, and
+    masks of any number of objects must be free.
 
     Raises:
         SamjaxError: two images with the same names, existing results, or an unusable folder.
     """
     check_folder(out)
     inputs = {path.resolve() for path in (*images, *keep)}
-    planned = [result_names(image.stem, objects, candidates) for image in images]
+    planned = [result_names(image.stem, objects or 0, candidates) for image in images]
     owner: dict[str, Path] = {}
     for image, names in zip(images, planned, strict=True):
-        for name in names:
+        possible = _masks_of_objects(out, image.stem) if objects is None else []
+        for name in (*names, *possible):
             other = owner.setdefault(name.casefold(), image)
             if other is not image:
                 raise SamjaxError(
@@ -97,6 +101,15 @@ def plan(
             if not overwrite and (out / name).exists():
                 raise SamjaxError(f"{out / name} exists; choose another --out, or pass --overwrite")
     return planned
+
+
+def _masks_of_objects(out: Path, stem: str) -> list[str]:
+    """Files of ``out`` that have the name of a mask of one of any number of objects."""
+    if not out.is_dir():
+        return []
+    ours = re.compile(re.escape(stem) + r"_object\d+_mask_\d+\.png")
+    with output_errors(out):
+        return sorted(path.name for path in out.iterdir() if ours.fullmatch(path.name))
 
 
 def check_folder(out: Path) -> None:
@@ -135,11 +148,13 @@ def write_results(
     ranked: Ranked,
     overlay: UInt8[np.ndarray, "H W 3"],
     record: dict,
+    by_object: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write all files under temporary names, then rename them, the JSON last.
 
     The arrays are C x H x W for one object, as ``SamPredictor.predict`` returns them, and
-    O x C x H x W for several.
+    O x C x H x W for several. With ``by_object``, further arrays of O rows, they keep the axis of
+    the objects whatever their number.
 
     Raises:
         SamjaxError: the folder or disk does not take them; none is left.
@@ -150,7 +165,9 @@ def write_results(
         "low_res": ranked.low_res,
         "order": ranked.order,
     }
-    if len(ranked.masks) == 1:
+    if by_object is not None:
+        arrays |= by_object
+    elif len(ranked.masks) == 1:
         arrays = {key: value[0] for key, value in arrays.items()}
     with output_errors(out):
         earlier = _earlier_files(out / names.record)

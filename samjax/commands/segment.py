@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +12,19 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from samjax import __version__
-from samjax.commands.loading import check_model, load_model
+from samjax.commands.loading import About, check_model, load_model
 from samjax.commands.request import Request, check_inside
 from samjax.commands.results import Names, Ranked, plan, rank, write_results
 from samjax.engine import PRECISIONS, Segmenter, choose_device, choose_dtype
 from samjax.errors import DeviceError, PromptError
 from samjax.image import read_image
 from samjax.masks import mask_to_logits
+from samjax.outputs import count_masks
 from samjax.predictor import Prediction, SamPredictor
+from samjax.resampling import whole_square
 from samjax.viz import Colour, overlay
 
-MULTIMASK = 3  # masks of one prompt, in every supported family
+MULTIMASK = 3  # masks of one prompt with the published models; others are known when loaded
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Job:
     device: str | None = None
     precision: str = "highest"
     overwrite: bool = False
+    about: About = field(default_factory=About)
 
 
 def run_segment(job: Job) -> None:
@@ -47,24 +50,22 @@ def run_segment(job: Job) -> None:
     Raises:
         SamjaxError: wrong input; before anything is written where that can be known before.
     """
-    if not math.isfinite(job.threshold):
-        raise PromptError(f"--threshold {job.threshold}: give a finite logit, such as 0")
-    check_options(job.model, job.device, job.dtype, job.precision)
-    # Read twice: a folder of photographs does not fit into memory, and a broken last one should
-    # not come out after an hour.
-    for path in job.images:
-        check_inside(job.request, read_image(path).shape[:2], path)
+    check_job(job)
     candidates = 1 if job.single else MULTIMASK
-    mask = job.request.mask_path
+    keep = () if job.request.mask_path is None else (job.request.mask_path,)
     planned = plan(
         job.images,
         job.out,
         job.request.objects,
         candidates,
         overwrite=job.overwrite,
-        keep=() if mask is None else (mask,),
+        keep=keep,
     )
-    sam = load_model(job.model, dtype=job.dtype, precision=job.precision, device=job.device)
+    sam = load_job(job)
+    if (made := masks_of(sam, job)) != candidates:
+        planned = plan(
+            job.images, job.out, job.request.objects, made, overwrite=job.overwrite, keep=keep
+        )
     predictor = SamPredictor(sam)
     predictor.mask_threshold = job.threshold
     one = len(job.images) == 1 or not sys.stderr.isatty()
@@ -72,6 +73,34 @@ def run_segment(job: Job) -> None:
     for path, names in tqdm(pairs, unit="image", leave=False, disable=one):
         line = _segment_one(predictor, job, path, names)
         tqdm.write(line, file=sys.stdout)
+
+
+def load_job(job: Job) -> Segmenter:
+    """The model of a job."""
+    return load_model(
+        job.model, dtype=job.dtype, precision=job.precision, device=job.device, about=job.about
+    )
+
+
+def masks_of(sam: Segmenter, job: Job) -> int:
+    """How many masks an object gets."""
+    return count_masks(sam.preset, sam.config.mask_decoder.masks_given, not job.single)
+
+
+def check_job(job: Job) -> None:
+    """Refuse wrong options, unreadable images and prompts outside them, before anything else.
+
+    Raises:
+        SamjaxError: what is wrong.
+    """
+    if not math.isfinite(job.threshold):
+        raise PromptError(f"--threshold {job.threshold}: give a finite logit, such as 0")
+    check_options(job.model, job.device, job.dtype, job.precision)
+    job.about.check()
+    # Read twice: a folder of photographs does not fit into memory, and a broken last one should
+    # not come out after an hour.
+    for path in job.images:
+        check_inside(job.request, read_image(path).shape[:2], path)
 
 
 def check_options(model: str, device: str | None, dtype: str, precision: str) -> None:
@@ -100,7 +129,10 @@ def _segment_one(predictor: SamPredictor, job: Job, path: Path, names: Names) ->
 def predict(predictor: SamPredictor, request: Request, *, multimask: bool) -> Prediction:
     """``SamPredictor.predict_many`` with the prompts of the command line."""
     low_res_size = predictor.model.config.low_res_size
-    logits = None if request.mask is None else mask_to_logits(request.mask, low_res_size)[None]
+    logits = None
+    if request.mask is not None:
+        stretch = predictor.model.preset.fit is whole_square
+        logits = mask_to_logits(request.mask, low_res_size, stretch=stretch)[None]
     points, labels, boxes = request.arrays()
     return predictor.predict_many(
         [points] if request.points else None,

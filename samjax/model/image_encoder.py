@@ -20,6 +20,7 @@ from samjax.model.attention import (
     relative_table,
     unpartition,
 )
+from samjax.model.hq import HqFeatures
 from samjax.model.layers import MLP, LayerNorm, Linear, dot, gelu, map_blocks
 
 _EPS = 1e-6
@@ -92,11 +93,10 @@ class PatchEmbed(nnx.Module):
 
 
 class Neck(nnx.Module):
-    """Width of the ViT to width of the image embedding: 1x1 and 3x3 convolution."""
+    """Width of the encoder to width of the image embedding: 1x1 and 3x3 convolution."""
 
-    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs | None):
-        out = config.out_dim
-        self.conv1 = Linear(config.width, out, use_bias=False, rngs=rngs)
+    def __init__(self, width: int, out: int, *, rngs: nnx.Rngs | None):
+        self.conv1 = Linear(width, out, use_bias=False, rngs=rngs)
         self.norm1 = LayerNorm(out, eps=_EPS)
         # (row, column, in) flattened, times out
         self.conv2 = Linear(9 * out, out, use_bias=False, rngs=rngs)
@@ -111,9 +111,9 @@ class Neck(nnx.Module):
 
 
 class ImageEncoder(nnx.Module):
-    """An image to its embedding."""
+    """An image to its embedding; with ``hq`` to SAM-HQ's, from its first global block as well."""
 
-    def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs | None):
+    def __init__(self, config: ImageEncoderConfig, *, hq: bool = False, rngs: nnx.Rngs | None):
         g = config.grid
         self.config = config
         self.patch_embed = PatchEmbed(config, rngs=rngs)
@@ -122,14 +122,19 @@ class ImageEncoder(nnx.Module):
             Block(config, g if i in config.global_blocks else config.window_size, rngs=rngs)
             for i in range(config.depth)
         )
-        self.neck = Neck(config, rngs=rngs)
+        self.neck = Neck(config.width, config.out_dim, rngs=rngs)
+        self.hq = HqFeatures(config.width, config.out_dim, rngs=rngs) if hq else None
 
     def __call__(
         self, image: Float[Array, "s s 3"], chunks: Chunks = UNCHUNKED
-    ) -> Float[Array, "g g c"]:
+    ) -> Float[Array, "g g e"]:
         """Encode one normalised, padded image (float32, s = config.image_size)."""
         g = self.config.grid
         x = self.patch_embed(image) + self.pos_embed[...].reshape(g * g, -1)
-        for block in self.blocks:
+        early = x
+        for i, block in enumerate(self.blocks):
             x = block(x, chunks)
-        return self.neck(x, g)
+            if i in self.config.global_blocks[:1]:
+                early = x
+        embedding = self.neck(x, g)
+        return embedding if self.hq is None else self.hq(embedding, early)

@@ -8,6 +8,7 @@ Casting the kernels is therefore all it takes to change the dtype of a model.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeVar
 
 import jax
@@ -149,3 +150,71 @@ class ConvTranspose2x2(nnx.Module):
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b 4 o"]:
         y = dot(x, self.kernel[...])
         return y.reshape(*y.shape[:-1], 4, self.bias[...].shape[0]) + self.bias[...]
+
+
+class Conv3x3(nnx.Module):
+    """A 3x3 convolution with zeros around the image; ``stride`` 1 or 2."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        stride: int = 1,
+        use_bias: bool = True,
+        rngs: nnx.Rngs | None,
+    ):
+        # (row, column, in) flattened, times out
+        self.kernel = nnx.Param(random(rngs, (9 * inputs, outputs), 0.02))
+        self.bias = nnx.Param(jnp.zeros(outputs)) if use_bias else None
+        self.stride = stride
+
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
+        kernel = self.kernel[...]
+        y = lax.conv_general_dilated(
+            x.astype(kernel.dtype),
+            kernel.reshape(3, 3, x.shape[-1], -1),
+            (self.stride, self.stride),
+            ((1, 1), (1, 1)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            preferred_element_type=jnp.float32,
+        )
+        return y if self.bias is None else y + self.bias[...]
+
+
+class Head(nnx.Module):
+    """Dense layers with ReLU between them (official MLP)."""
+
+    def __init__(self, widths: tuple[int, ...], *, rngs: nnx.Rngs | None):
+        self.layers = nnx.List(Linear(i, o, rngs=rngs) for i, o in pairwise(widths))
+
+    def __call__(self, x: Float[Array, "p i"]) -> Float[Array, "p o"]:
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = jax.nn.relu(layer(x))
+        return last(x)
+
+
+class Upscaling(nnx.Module):
+    """Two transposed convolutions: four times the size, each pixel's 4x4 square kept together.
+
+    ``activated``: the last one is followed by a GELU, too (the mask decoder's own).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        outputs: int,
+        *,
+        activated: bool = False,
+        rngs: nnx.Rngs | None,
+    ):
+        self.conv1 = ConvTranspose2x2(inputs, hidden, rngs=rngs)
+        self.norm1 = LayerNorm(hidden, eps=1e-6)
+        self.conv2 = ConvTranspose2x2(hidden, outputs, rngs=rngs)
+        self.activated = activated
+
+    def __call__(self, image: Float[Array, "p n i"]) -> Float[Array, "p n 4 4 o"]:
+        x = self.conv2(gelu(self.norm1(self.conv1(image))))
+        return gelu(x) if self.activated else x

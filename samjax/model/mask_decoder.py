@@ -7,7 +7,7 @@ first layer's image projections are then computed once for any number of prompts
 
 from __future__ import annotations
 
-from itertools import pairwise
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,8 @@ from jaxtyping import Array, Bool, Float
 
 from samjax.config import MaskDecoderConfig
 from samjax.model.attention import UNCHUNKED, Chunks
-from samjax.model.layers import MLP, ConvTranspose2x2, LayerNorm, Linear, gelu, map_blocks, random
+from samjax.model.hq import HqHead, best_mask, fuse, split_embedding
+from samjax.model.layers import MLP, Head, LayerNorm, Linear, Upscaling, map_blocks, random
 
 
 def select_masks(multimask: bool) -> slice:
@@ -141,31 +142,6 @@ class TwoWayTransformer(nnx.Module):
         return self.norm_final_attn(tokens), image
 
 
-class Head(nnx.Module):
-    """Dense layers with ReLU between them (official MLP)."""
-
-    def __init__(self, widths: tuple[int, ...], *, rngs: nnx.Rngs | None):
-        self.layers = nnx.List(Linear(i, o, rngs=rngs) for i, o in pairwise(widths))
-
-    def __call__(self, x: Float[Array, "p i"]) -> Float[Array, "p o"]:
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = jax.nn.relu(layer(x))
-        return last(x)
-
-
-class Upscaling(nnx.Module):
-    """Image embedding to four times its size, each pixel's 4x4 square kept together."""
-
-    def __init__(self, width: int, *, rngs: nnx.Rngs | None):
-        self.conv1 = ConvTranspose2x2(width, width // 4, rngs=rngs)
-        self.norm1 = LayerNorm(width // 4, eps=1e-6)
-        self.conv2 = ConvTranspose2x2(width // 4, width // 8, rngs=rngs)
-
-    def __call__(self, image: Float[Array, "p n c"]) -> Float[Array, "p n 4 4 c/8"]:
-        return gelu(self.conv2(gelu(self.norm1(self.conv1(image)))))
-
-
 class MaskDecoder(nnx.Module):
     """Image embedding and prompt embeddings to masks and their predicted quality."""
 
@@ -175,22 +151,24 @@ class MaskDecoder(nnx.Module):
         self.transformer = TwoWayTransformer(config, rngs=rngs)
         self.iou_token = nnx.Param(random(rngs, (1, width), 1.0))
         self.mask_tokens = nnx.Param(random(rngs, (tokens, width), 1.0))
-        self.output_upscaling = Upscaling(width, rngs=rngs)
+        self.output_upscaling = Upscaling(width, width // 4, width // 8, activated=True, rngs=rngs)
         self.output_hypernetworks_mlps = nnx.List(
             Head((width, width, width, width // 8), rngs=rngs) for _ in range(tokens)
         )
         hidden = (config.iou_head_dim,) * (config.iou_head_depth - 1)
         self.iou_prediction_head = Head((width, *hidden, tokens), rngs=rngs)
+        self.hq = HqHead(width, rngs=rngs) if config.hq else None
 
     def __call__(
         self,
-        image: Float[Array, "g g c"],
+        image: Float[Array, "g g e"],
         image_pe: Float[Array, "n c"],
         sparse: Float[Array, "p k c"],
         present: Bool[Array, "p k"],
         dense: Float[Array, "q n c"],
         *,
         multimask: bool | None,
+        hq_only: Bool[Array, " p"] | None = None,
         chunks: Chunks = UNCHUNKED,
     ) -> tuple[Float[Array, "p m 4*g 4*g"], Float[Array, "p m"]]:
         """Low-res mask logits and predicted IoUs.
@@ -198,16 +176,23 @@ class MaskDecoder(nnx.Module):
         ``multimask`` chooses the tokens 1 and up, else token 0 alone (official mask_slice);
         None gives all, the single mask first.
         ``present`` marks the tokens of ``sparse`` that are not filling.
+
+        SAM-HQ's embedding has its features behind the ``c`` channels, and of several masks it
+        gives the best alone; ``hq_only`` marks the prompts that want the HQ token's mask itself.
         """
-        g, _, c = image.shape
+        g, c = image.shape[0], image_pe.shape[-1]
+        output_tokens = jnp.concatenate([self.iou_token[...], self.mask_tokens[...]])
+        features = None
+        if self.hq is not None:
+            image, features = split_embedding(image, c)
+            output_tokens = jnp.concatenate([output_tokens, self.hq.hf_token[...]])
         image = image.reshape(1, g * g, c) + dense
         first = self.transformer.layers[0]
-        output_tokens = jnp.concatenate([self.iou_token[...], self.mask_tokens[...]])
         select = slice(None) if multimask is None else select_masks(multimask)
         per_prompt = image.shape[0] > 1
 
-        def decode(args: tuple[Array, ...]) -> tuple[Array, Array]:
-            sparse, present, *own = args
+        def decode(args: tuple[Any, ...]) -> tuple[Array, Array]:
+            sparse, present, hq_only, *own = args
             p = sparse.shape[0]
             tokens = jnp.concatenate(
                 [jnp.broadcast_to(output_tokens, (p, *output_tokens.shape)), sparse], 1
@@ -216,23 +201,31 @@ class MaskDecoder(nnx.Module):
             pixels = own[0] if own else image
             projected = first.project_image(pixels, image_pe) if own else shared
             tokens, pixels = self.transformer(tokens, pixels, image_pe, projected, valid)
-            return self._masks(tokens, pixels, select, g), self._quality(tokens)[:, select]
+            upscaled = self.output_upscaling(pixels)  # p n 4 4 c/8
+            weights, quality = self._weights(tokens), self._quality(tokens)
+            if self.hq is None or features is None:
+                return self._masks(weights[:, select], upscaled, g), quality[:, select]
+            weights, quality = best_mask(weights, quality, multimask)
+            hq = self.hq(tokens[:, len(output_tokens) - 1], upscaled, features)
+            return fuse(self._masks(weights, upscaled, g), hq, hq_only), quality
 
         together = None if chunks.pixels is None else max(1, chunks.pixels // (g * g))
         if per_prompt:
-            return map_blocks(decode, (sparse, present, image), together)
+            return map_blocks(decode, (sparse, present, hq_only, image), together)
         shared = first.project_image(image, image_pe)
-        return map_blocks(decode, (sparse, present), together)
+        return map_blocks(decode, (sparse, present, hq_only), together)
 
-    def _masks(self, tokens: Array, pixels: Array, select: slice, g: int) -> Array:
-        """Dot products of each mask's hypernetwork output with the upscaled pixels."""
+    def _weights(self, tokens: Array) -> Array:
+        """Each mask token's weights of the upscaled channels, p t c/8."""
         heads = list(self.output_hypernetworks_mlps)
-        weights = [head(tokens[:, 1 + i]) for i, head in enumerate(heads)][select]
-        upscaled = self.output_upscaling(pixels)  # p n 4 4 c
+        return jnp.stack([head(tokens[:, 1 + i]) for i, head in enumerate(heads)], 1)
+
+    def _masks(self, weights: Array, upscaled: Array, g: int) -> Array:
+        """Dot products of each mask's weights with the upscaled pixels."""
         p, n, _, _, c = upscaled.shape
         masks = jnp.einsum(
             "pmc,pnc->pmn",
-            jnp.stack(weights, 1),
+            weights,
             upscaled.reshape(p, n * 16, c),
             preferred_element_type=jnp.float32,
         )

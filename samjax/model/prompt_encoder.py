@@ -25,12 +25,14 @@ class Prompts(NamedTuple):
 
     ``coords`` are (x, y) in pixels of the network's input, float32; ``kinds`` the constants
     above. ``masks`` are low-res mask logits, used where ``has_mask``; None: no prompt has one.
+    ``hq_only``, for SAM-HQ: masks of the HQ token alone instead of the sum; None: all sums.
     """
 
     coords: Float[Array | np.ndarray, "p k 2"]
     kinds: Int[Array | np.ndarray, "p k"]
     masks: Float[Array | np.ndarray, "p m m"] | None = None
     has_mask: Bool[Array | np.ndarray, " p"] | None = None
+    hq_only: Bool[Array | np.ndarray, " p"] | None = None
 
 
 class PositionalEncoding(nnx.Module):

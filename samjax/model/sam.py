@@ -6,11 +6,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from samjax.config import SamConfig
+from samjax.config import SamConfig, TinyVitConfig
 from samjax.model.attention import UNCHUNKED, Chunks
 from samjax.model.image_encoder import ImageEncoder
 from samjax.model.mask_decoder import MaskDecoder
 from samjax.model.prompt_encoder import ABSENT, PromptEncoder, Prompts
+from samjax.model.tiny_vit import TinyVit
 
 
 class PromptDecoder(nnx.Module):
@@ -22,7 +23,7 @@ class PromptDecoder(nnx.Module):
 
     def __call__(
         self,
-        image_embedding: Float[Array, "g g c"],
+        image_embedding: Float[Array, "g g e"],
         prompts: Prompts,
         *,
         multimask: bool | None,
@@ -42,6 +43,7 @@ class PromptDecoder(nnx.Module):
             jnp.asarray(prompts.kinds) != ABSENT,
             encoder.dense(prompts.masks, prompts.has_mask),
             multimask=multimask,
+            hq_only=None if prompts.hq_only is None else jnp.asarray(prompts.hq_only),
             chunks=chunks,
         )
 
@@ -56,13 +58,21 @@ class Sam(nnx.Module):
 
     def __init__(self, config: SamConfig, *, rngs: nnx.Rngs | None):
         self.config = config
-        self.image_encoder = ImageEncoder(config.image_encoder, rngs=rngs)
+        if isinstance(config.image_encoder, TinyVitConfig):
+            self.image_encoder: ImageEncoder | TinyVit = TinyVit(
+                config.image_encoder, hq=config.hq, rngs=rngs
+            )
+        else:
+            self.image_encoder = ImageEncoder(config.image_encoder, hq=config.hq, rngs=rngs)
         self.decoder = PromptDecoder(config, rngs=rngs)
 
     def encode(
         self, image: Float[Array, "s s 3"], chunks: Chunks = UNCHUNKED
     ) -> Float[Array, "g g c"]:
-        """The image embedding of one normalised, padded image (float32)."""
+        """The image embedding of one normalised, padded image (float32).
+
+        SAM-HQ's has more channels than the official one: see hq.HqFeatures.
+        """
         return self.image_encoder(image, chunks)
 
     def decode(

@@ -40,7 +40,7 @@ def random_official(config: SamConfig, seed: int = 0):
 
 @torch.no_grad()
 def randomise(sam: torch.nn.Module, generator: torch.Generator) -> None:
-    """Overwrite every parameter and the Gaussian matrix of positions."""
+    """Overwrite every parameter, the statistics of batch norms, and the matrix of positions."""
 
     def fill(tensor: torch.Tensor, scale: float, base: float = 0.0) -> None:
         tensor.copy_(base + scale * torch.randn(tensor.shape, generator=generator))
@@ -49,12 +49,14 @@ def randomise(sam: torch.nn.Module, generator: torch.Generator) -> None:
         own = dict(module.named_parameters(recurse=False))
         kind = type(module).__name__
         for key, parameter in own.items():
-            if kind.startswith("LayerNorm"):
+            if kind.startswith(("LayerNorm", "BatchNorm")):
                 fill(parameter, 0.2, float(key == "weight"))
             elif kind == "Embedding":
                 fill(parameter, 1.0)
             elif key.startswith("rel_pos"):
                 fill(parameter, 0.3)
+            elif key == "attention_biases":
+                fill(parameter, 0.7)
             elif key == "pos_embed":
                 fill(parameter, 0.5)
             elif key == "bias":
@@ -65,7 +67,12 @@ def randomise(sam: torch.nn.Module, generator: torch.Generator) -> None:
                 fill(parameter, 1.2 / fan_in**0.5)
             else:
                 raise AssertionError(f"{name}.{key}: no rule for its random values")
+        if kind.startswith("BatchNorm"):
+            fill(module.running_mean, 0.3)
+            fill(module.running_var, 0.3, 1.0)
+            module.running_var.abs_().add_(0.1)
     fill(sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix, 1.0)
+    sam.eval()  # TinyViT copies its attention biases here
 
 
 @torch.no_grad()

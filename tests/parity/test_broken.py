@@ -110,7 +110,7 @@ def encoder_gelu(patch: pytest.MonkeyPatch) -> None:
 
 
 def decoder_gelu(patch: pytest.MonkeyPatch) -> None:
-    _tanh_gelu(patch, mask_decoder)
+    _tanh_gelu(patch, layers)  # of the upscaling; the encoders have names of their own
 
 
 def mask_prompt_gelu(patch: pytest.MonkeyPatch) -> None:

@@ -11,14 +11,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="pip install torch")
 
+import samjax  # noqa: E402
 from convert.official import build_official  # noqa: E402
 from convert.tiny.network import Network  # noqa: E402
 from convert.tiny.objective import correcting_clicks, mask_loss  # noqa: E402
 from convert.tiny.samples import BOX, Sampler  # noqa: E402
 from convert.tiny.sources import read_sources  # noqa: E402
 from convert.tiny.start import random_start, tiny_config, warm_start  # noqa: E402
-
-import samjax  # noqa: E402
 
 pytestmark = pytest.mark.parity
 ROOT = Path(__file__).parents[2]
