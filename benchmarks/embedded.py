@@ -1,0 +1,103 @@
+"""The model card's table: clicks, boxes, quality head and classical methods on several data sets.
+
+    python -m benchmarks.embedded --data bsds500/val --data coco/val2017 --out results
+    python -m benchmarks.embedded --model new.pth --data ... --out results --classical 0
+
+Each data set runs through the ``overview`` protocol of benchmarks.miou, with everything it writes,
+in a folder of its own; the tables of all stand together in ``table.md`` and ``table.json``.
+Killed and started again, it goes on where it stopped. Classical methods need
+``pip install '.[bench]'``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.miou import cli
+from benchmarks.miou.overview import CLASSICAL, METHOD
+from benchmarks.miou.report import cell, share, write_json
+from samjax.errors import SamjaxError
+from samjax.files import replacing
+
+Summary = Mapping[str, Any]
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.embedded", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("--data", required=True, action="append", help="may be given several times")
+    parser.add_argument("--model", default="embedded", help="embedded, vit_b, ..., or a checkpoint")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--limit", type=int, help="the first images of each data set only")
+    parser.add_argument("--classical", type=int, default=100, help="masks for classical methods")
+    return parser.parse_args(arguments)
+
+
+def table(summaries: Mapping[str, Summary]) -> str:
+    """Prompts by data set: all masks, and the sample on which classical methods were tried."""
+    names = list(summaries)
+    heads = [f"{n} ({s['images']} images, {s['masks']} masks)" for n, s in summaries.items()]
+    lines = ["| mIoU | " + " | ".join(heads) + " |", "|---|" + "---|" * len(names)]
+    for key, title in METHOD.columns.items():
+        cells = [cell(summaries[n]["means"].get(key)) for n in names]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    lines += ["", "| Spearman, predicted and true IoU | " + " | ".join(names) + " |"]
+    lines.append("|---|" + "---|" * len(names))
+    for key in next(iter(summaries.values()))["spearman"]:
+        cells = [_correlation(summaries[n]["spearman"][key]) for n in names]
+        lines.append(f"| {key} | " + " | ".join(cells) + " |")
+    sampled = [n for n in names if "sample" in summaries[n]]
+    if sampled:
+        lines += ["", *_sample(summaries, sampled)]
+    return "\n".join(lines) + "\n"
+
+
+def _correlation(entry: Mapping[str, Any]) -> str:
+    return "" if entry["value"] is None else f"{share(entry['value'])} ({entry['masks']} masks)"
+
+
+def _sample(summaries: Mapping[str, Summary], names: Sequence[str]) -> list[str]:
+    counts = [summaries[n]["sample"]["grabcut"]["count"] for n in names]
+    heads = [f"{n}, {c} random masks" for n, c in zip(names, counts, strict=True)]
+    lines = ["| the same prompts | " + " | ".join(heads) + " |", "|---|" + "---|" * len(names)]
+    for key, title in {**METHOD.columns, **CLASSICAL}.items():
+        cells = [cell(summaries[n]["sample"].get(key)) for n in names]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    failed = [summaries[n]["sample"]["grabcut_failed"] for n in names]
+    cells = [str(round(f["mean"] * f["count"])) for f in failed]
+    lines.append("| GrabCut failed, filled box used | " + " | ".join(cells) + " |")
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run all data sets, then write and print the table."""
+    given = parse(arguments)
+    out = Path(given.out)
+    names = ["-".join(Path(path).expanduser().resolve().parts[-2:]) for path in given.data]
+    if len(set(names)) < len(names):
+        raise SamjaxError(f"--data {', '.join(given.data)}: give each data set once")
+    summaries: dict[str, Summary] = {}
+    for path, name in zip(given.data, names, strict=True):
+        own = ["overview", "--data", path, "--model", given.model, "--out", str(out / name)]
+        own += ["--classical", str(given.classical)]
+        own += [] if given.limit is None else ["--limit", str(given.limit)]
+        summaries[name] = cli.main(own)
+    write_json(out / "table.json", summaries)
+    text = f"{given.model}\n\n{table(summaries)}\n{METHOD.notes}\n"
+    with replacing(out / "table.md") as temporary:
+        temporary.write_text(text, "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SamjaxError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""Accuracy of a checkpoint under published protocols: ``python -m benchmarks.miou --help``."""

@@ -1,0 +1,3 @@
+from benchmarks.miou.cli import command
+
+command()

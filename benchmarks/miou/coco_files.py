@@ -1,0 +1,126 @@
+"""COCO and LVIS annotation files."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from benchmarks.miou.samples import Dataset, Entry, Target
+from samjax.errors import AnnotationError, SamjaxError
+from samjax.rle import to_mask
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file.
+
+    Raises:
+        AnnotationError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AnnotationError(f"{path}: no such annotation file: check the path") from None
+    except (OSError, ValueError) as error:
+        raise AnnotationError(f"{path}: not a readable JSON file ({error})") from error
+
+
+def open_coco(annotations: Path, images: Path | None = None) -> Dataset:
+    """Images of a COCO or LVIS instances file, by file name.
+
+    Args:
+        annotations: the JSON file.
+        images: their folder; None: the folder named as the part of the file's name after its
+            last underscore (``annotations/instances_val2017.json`` -> ``val2017``).
+
+    Raises:
+        AnnotationError: no such file or folder, no image in it, or an image file is missing.
+    """
+    content = read_json(annotations)
+    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
+        raise AnnotationError(
+            f"{annotations}: not a COCO file: an object with 'images' and 'annotations' is needed"
+        )
+    if not content["images"]:
+        raise AnnotationError(f"{annotations}: it lists no image: nothing to measure")
+    folder = images or _image_folder(annotations)
+    if not folder.is_dir():
+        raise AnnotationError(f"{folder}: no such folder of images: give it with --images")
+    found: dict[Any, list[dict]] = defaultdict(list)
+    for annotation in content["annotations"]:
+        found[annotation["image_id"]].append(annotation)
+    entries = []
+    for image in sorted(content["images"], key=_file_name):
+        path = _image_path(folder, _file_name(image))
+        load = partial(_load, found.get(image["id"], []), image["height"], image["width"], path)
+        entries.append(Entry(str(image["id"]), path, load))
+    if missing := [e.path for e in entries if not e.path.is_file()]:
+        raise AnnotationError(
+            f"{missing[0]}: no such image, {len(missing)} of {len(entries)} that "
+            f"{annotations.name} lists are missing: give their folder with --images"
+        )
+    return Dataset(annotations.stem, "coco", entries, source=annotations)
+
+
+def _file_name(image: dict) -> str:
+    """LVIS gives the address only: its last two parts are folder and name."""
+    if "file_name" in image:
+        return str(image["file_name"])
+    return "/".join(str(image["coco_url"]).split("/")[-2:])
+
+
+def _image_folder(annotations: Path) -> Path:
+    split = annotations.stem.rpartition("_")[2]
+    root = annotations.parent.parent
+    for folder in (root / split, root / "images" / split, root / f"{split}2017"):
+        if folder.is_dir():
+            return folder
+    return root / split
+
+
+def _image_path(folder: Path, name: str) -> Path:
+    """LVIS names folders of COCO that ``folder`` may already be."""
+    path = folder / name
+    for other in (folder / Path(name).name, folder.parent / name):
+        if not path.is_file() and other.is_file():
+            return other
+    return path
+
+
+def _load(annotations: list[dict], height: int, width: int, path: Path) -> list[Target]:
+    return [_target(a, height, width, path) for a in annotations]
+
+
+def _target(annotation: dict, height: int, width: int, path: Path) -> Target:
+    try:
+        mask = decode(annotation["segmentation"], height, width)
+    except (KeyError, TypeError, ValueError, SamjaxError) as error:
+        raise AnnotationError(
+            f"{path.name}: annotation {annotation.get('id')} has no usable segmentation ({error})"
+        ) from error
+    box = None
+    if "bbox" in annotation:
+        x, y, w, h = annotation["bbox"]
+        box = (x, y, x + w, y + h)
+    return Target(
+        id=str(annotation["id"]),
+        mask=mask,
+        box=box,
+        area=float(annotation.get("area", np.count_nonzero(mask))),
+        category=annotation.get("category_id"),
+        crowd=bool(annotation.get("iscrowd", 0)),
+    )
+
+
+def decode(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Polygons, uncompressed or compressed RLE to a bool mask, as COCO's own code does."""
+    if isinstance(segmentation, list):
+        if not segmentation:
+            return np.zeros((height, width), bool)
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    return to_mask({"size": [height, width], "counts": segmentation["counts"]})

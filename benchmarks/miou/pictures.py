@@ -1,0 +1,58 @@
+"""Pictures of the best and the worst cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import samjax
+from benchmarks.miou.protocol import Row, decode_mask
+from benchmarks.miou.samples import Dataset, Entry, Filters
+from samjax.files import replacing
+
+TRUTH, PREDICTION = (60, 200, 90), (255, 140, 0)
+
+
+def extremes(rows: Sequence[Row], measure: str, count: int) -> tuple[list[Row], list[Row]]:
+    """The best and the worst rows of a measure; ties in the order of the data set."""
+    known = [r for r in rows if r["values"].get(measure) is not None and r.get("rle")]
+    ranked = sorted(known, key=lambda r: -r["values"][measure])
+    return ranked[:count], ranked[::-1][: min(count, max(0, len(ranked) - count))]
+
+
+def draw(entry: Entry, row: Row) -> np.ndarray:
+    """The photograph with the true mask, beside it with the predicted one and the prompt."""
+    everything = entry.targets(Filters(crowd=True, min_area=0))
+    # A detection has no target of its own.
+    truth = next((t.mask[None] for t in everything if t.id == row["target"]), None)
+    image = entry.image()
+    prompt: dict[str, Any] = row.get("prompt", {})
+    points = np.array(prompt.get("points", np.zeros((0, 3))), np.float64).reshape(-1, 3)
+    boxes = np.array([prompt["box"]]) if "box" in prompt else None
+    predicted = decode_mask(row["rle"], image.shape[:2])
+    left = image if truth is None else samjax.overlay(image, truth, colors=[TRUTH])
+    right = samjax.overlay(
+        image, predicted[None], points[:, :2], points[:, 2], boxes, colors=[PREDICTION]
+    )
+    return np.concatenate([left, right], axis=1)
+
+
+def write_pictures(
+    folder: Path, dataset: Dataset, rows: Sequence[Row], measure: str, count: int
+) -> dict[str, str]:
+    """``best_1.jpg`` ... ``worst_1.jpg`` ...; returns what each shows, by its name."""
+    entries = {e.id: e for e in dataset.entries}
+    captions = {}
+    for kind, chosen in zip(("best", "worst"), extremes(rows, measure, count), strict=True):
+        for number, row in enumerate(chosen, 1):
+            name = f"{kind}_{number}.jpg"
+            with replacing(folder / name) as temporary:
+                picture = Image.fromarray(draw(entries[row["image"]], row))
+                picture.save(temporary, format="JPEG", quality=88)
+            value = row["values"][measure]
+            captions[name] = f"{measure} {value:.3f}: image {row['image']}, {row['target']}"
+    return captions

@@ -1,0 +1,163 @@
+"""What a protocol is: how one image is measured, and how the rows become a summary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from pycocotools import mask as coco_mask
+
+import samjax
+from benchmarks.miou.metrics import mean_interval
+from benchmarks.miou.samples import Dataset, Filters, Target
+from samjax.rle import to_mask
+
+# Masks of prompts that are at full size at the same time: 32 prompts of a photograph
+_PIXELS = 32 * 3 * 640 * 480
+
+Row = dict[str, Any]
+
+
+class Prompted(NamedTuple):
+    """What a predictor answers: masks P x C x H x W, scores P x C, low-res P x C x m x m."""
+
+    masks: Bool[np.ndarray, "p c H W"]
+    scores: Float[np.ndarray, "p c"]
+    low_res: Float[np.ndarray, "p c m m"]
+
+
+class Predictor(Protocol):
+    """What is measured: samjax.SamPredictor, or anything else with these two methods of it."""
+
+    def set_image(self, image: Any) -> None:
+        """Encode an RGB image, H x W x 3 uint8."""
+
+    def predict_many(
+        self,
+        point_coords: Any = None,
+        point_labels: Any = None,
+        boxes: Any = None,
+        mask_inputs: Any = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> Any:
+        """Masks of P prompts: a Prompted; with ``return_logits``, logits for masks."""
+
+
+def automatic_masks(predictor: Any, image: Any, **settings: Any) -> list[dict[str, Any]]:
+    """Records of samjax's automatic mask generator with the predictor's model."""
+    return samjax.SamAutomaticMaskGenerator(predictor.model, **settings).generate(image)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line sets beyond data and model; each protocol reads what it needs."""
+
+    seed: int = 0
+    classical: frozenset[str] = frozenset()
+    detections: Mapping[str, list[dict]] = field(default_factory=dict)
+    refine: bool = False
+    generate: Callable[..., Any] = automatic_masks
+
+
+class Case(NamedTuple):
+    """An image with those of its targets that take part."""
+
+    image_id: str
+    image: UInt8[np.ndarray, "H W 3"]
+    targets: Sequence[Target]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number that others published under the same protocol, and where it stands."""
+
+    model: str
+    data: str
+    values: Mapping[str, float]
+    source: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """A protocol by name.
+
+    ``measure`` turns an image into rows; the image is not set yet. ``columns``: the measures
+    that are averaged, with their titles. ``main``: the one by which best and worst cases are
+    shown, of the mask in a row's ``rle``. ``summarise``: further entries of the summary.
+    ``rows_are``: what rows are of. ``needs_targets``: images without targets have no rows.
+    """
+
+    name: str
+    about: str
+    measure: Callable[[Predictor, Case, Options], list[Row]]
+    columns: Mapping[str, str]
+    main: str
+    filters: Filters = field(default_factory=Filters)
+    published: Sequence[Published] = ()
+    summarise: Callable[[Sequence[Row], Dataset], dict[str, Any]] | None = None
+    notes: str = ""
+    rows_are: str = "masks"
+    needs_targets: bool = True
+
+
+def prompts_at_once(shape: tuple[int, ...]) -> int:
+    """How many prompts' three masks fit into memory at an image's full size."""
+    return max(1, min(64, _PIXELS // (3 * shape[0] * shape[1])))
+
+
+def chunks(case: Case) -> Iterator[list[Target]]:
+    """The targets of a case in groups that are prompted at once."""
+    size = prompts_at_once(case.image.shape)
+    for start in range(0, len(case.targets), size):
+        yield list(case.targets[start : start + size])
+
+
+def tight_box(mask: Bool[np.ndarray, "H W"]) -> tuple[float, float, float, float]:
+    """(x0, y0, x1, y1), the outer edges of the mask's pixels, as COCO's boxes."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def encode_mask(mask: Bool[np.ndarray, "H W"]) -> str:
+    """COCO's compressed run lengths of a mask."""
+    return coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))["counts"].decode("ascii")
+
+
+def decode_mask(counts: str, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """The mask of ``encode_mask``; ``size`` is (H, W)."""
+    return to_mask({"counts": counts, "size": list(size)})
+
+
+def row(target: Target, values: Mapping[str, float], **more: Any) -> Row:
+    """A row of one target. NaN becomes None, which JSON has."""
+    return {
+        "target": target.id,
+        "area": target.area,
+        "category": target.category,
+        "values": {k: None if math.isnan(v) else float(v) for k, v in values.items()},
+        **more,
+    }
+
+
+def column(rows: Sequence[Row], name: str) -> Float[np.ndarray, " n"]:
+    """One measure of all rows, NaN where it is missing."""
+    found = (r["values"].get(name) for r in rows)
+    return np.array([math.nan if v is None else v for v in found], np.float64)
+
+
+def means(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
+    """Mean, 95% interval over images and number of values of each measure that rows have."""
+    images = [r["image"] for r in rows]
+    result = {}
+    for name in names:
+        values = column(rows, name)
+        if not np.isnan(values).all():
+            mean, low, high = mean_interval(values, images)
+            count = int((~np.isnan(values)).sum())
+            result[name] = {"mean": mean, "low": low, "high": high, "count": count}
+    return result
