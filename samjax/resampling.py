@@ -56,7 +56,7 @@ def resize_medsam(
     smooth = ndimage.gaussian_filter(values, sigma, mode="mirror") if max(sigma) > 0 else values
     zoom = (*(1 / factors), 1)
     resized = ndimage.zoom(smooth, zoom, order=3, mode="mirror", grid_mode=True)
-    return np.clip(resized, values.min(), values.max()).astype(np.uint8)
+    return np.clip(resized, np.min(values), np.max(values)).astype(np.uint8)
 
 
 def resize_spline(

@@ -112,7 +112,7 @@ def nearest_candidate(candidates: Candidates, score: float) -> int:
 
     Automatic masks were decoded in batches, whose scores differ from a click's in the last digits.
     """
-    return int(np.abs(candidates.scores - score).argmin())
+    return int(np.argmin(np.abs(candidates.scores - score)))
 
 
 def row_runs(mask: Bool[np.ndarray, "h w"]) -> UInt32[np.ndarray, " r"]:
