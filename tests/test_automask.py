@@ -196,7 +196,10 @@ def test_a_second_run_does_nothing(run, folder):
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 
-def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(run, folder, monkeypatch):
+def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(run, folder, monkeypatch, request):
+    # A test run that a shell started in the background has the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     assert run("photos", "--out", "whole")[0] == 0
     write = dataset.ResultFolder.write
 

@@ -20,6 +20,7 @@ PICTURES = {"01_quickstart": 6, "04_your_checkpoint": 1, "06_under_the_bonnet": 
 def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The kernel imports the samjax that is tested, installed or not.
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # else no figure is shown in the notebook
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
     NotebookClient(
