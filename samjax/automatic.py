@@ -206,7 +206,12 @@ class SamAutomaticMaskGenerator:
         done, found = 0, []
         for crop in crops:
             x0, y0, x1, y1 = crop.box
-            encoded = embedding or self.predictor.encode_image(pixels[y0:y1, x0:x1])
+            if embedding is not None:
+                encoded = embedding
+            elif crop.size == size:
+                encoded = self.predictor.encode_pixels(pixels)
+            else:  # read anew: microsam stretches each tile for itself
+                encoded = self.predictor.encode_image(pixels[y0:y1, x0:x1])
             parts = []
             for part, points in self._look(encoded, crop, size):
                 parts.append(part)

@@ -115,7 +115,10 @@ class SamPredictor:
         Raises:
             ImageError: unreadable, or not an image.
         """
-        pixels = read_for(self.model.preset, image, image_format)
+        return self.encode_pixels(read_for(self.model.preset, image, image_format))
+
+    def encode_pixels(self, pixels: Pixels) -> ImageEmbedding:
+        """Encode an image that ``samjax.preprocess.read_for`` has read for this model's preset."""
         prepared = prepare(pixels, self.model.config.image_size, self.model.preset)
         return ImageEmbedding(
             self.model.encode(prepared),

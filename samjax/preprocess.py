@@ -141,15 +141,32 @@ def read_for(preset: Preprocess, source: Any, image_format: str = "RGB") -> Pixe
         ImageError: unreadable, or not an image.
     """
     if preset.values == "channels":
-        return read_image(source, image_format, deep=stretch_channels)
+        return _read_stretched(source, image_format)
     if preset.values == "unit" and getattr(source, "dtype", np.dtype(bool)).kind == "f":
         return _read_unit(np.asarray(source), image_format)
     return read_image(source, image_format)
 
 
+def _read_stretched(source: Any, image_format: str) -> UInt8[np.ndarray, "H W 3"]:
+    """Each channel stretched once: again would move floats whose largest value became 254."""
+    done = False
+
+    def stretch(values: np.ndarray) -> np.ndarray:
+        nonlocal done
+        done = True
+        return stretch_channels(values)
+
+    pixels = read_image(source, image_format, deep=stretch)
+    return pixels if done else stretch_channels(pixels)
+
+
 def _read_unit(array: np.ndarray, image_format: str) -> Float32[np.ndarray, "H W 3"]:
-    """A float array of 0 to 1 as it is, grey or RGB; `read_image` says what is wrong with it."""
-    read_image(array, image_format)
+    """A float array of 0 to 1 as it is, grey or RGB; `read_image` says what is wrong with it.
+
+    Slices that were zoomed by a spline, as SAMed's volumes are, overshoot a little.
+    """
+    overshoots = array.size > 0 and array.min() >= -1 and array.max() <= 2
+    read_image(np.clip(array, 0, 1) if overshoots else array, image_format)
     if array.ndim == 3 and array.shape[2] == 4:
         raise ImageError(
             f"float array of shape {array.shape} has an alpha channel: pass the colours alone"
@@ -166,17 +183,14 @@ def prepare(image: Pixels, image_size: int, preset: Preprocess = SAM) -> Prepare
     presets see there.
 
     Args:
-        image: RGB, from `read_for` or `read_image`.
+        image: RGB, from `read_for`.
         image_size: side S of the network's square input, in pixels.
         preset: how to fit the image into the square.
     """
     height, width = image.shape[:2]
     original_size = (height, width)
     h, w = preset.fit(original_size, image_size)
-    if preset.values == "channels":
-        # Already stretched data stay as they are: the rule maps 0..255 to itself.
-        image = stretch_channels(image)
-    elif preset.values == "unit" and image.dtype == np.uint8:
+    if preset.values == "unit" and image.dtype == np.uint8:
         image = image.astype(np.float32) / np.float32(255)
     resized = preset.resample(image, (h, w))
     pixels = np.zeros((image_size, image_size, 3), resized.dtype)

@@ -232,10 +232,11 @@ class Shelf:
         with self._condition:
             known = index in self._pictures
         if not known:
-            picture = display_copy(pixels if pixels.dtype == np.uint8 else read_image(source))
+            given = self._predictor.model.preset.values == "given"
+            picture = display_copy(pixels if given else read_image(source))
             self._keep(self._pictures, index, picture)
             self._changed(index)
-        embedding = self._predictor.encode_image(pixels)
+        embedding = self._predictor.encode_pixels(pixels)
         jax.block_until_ready(embedding.features)
         if not self._warm:
             # The first click compiles, which takes longer than encoding: done before it comes.

@@ -420,14 +420,14 @@ def test_wrong_messages_are_answered_and_change_nothing(wire, annotator, caplog)
 
 def test_clicks_while_the_image_is_encoded_are_kept(small, images, monkeypatch):
     entered, release = threading.Event(), threading.Event()
-    real = samjax.SamPredictor.encode_image
+    real = samjax.SamPredictor.encode_pixels
 
     def slow(self, *arguments, **keywords):
         entered.set()
         assert release.wait(60)
         return real(self, *arguments, **keywords)
 
-    monkeypatch.setattr(samjax.SamPredictor, "encode_image", slow)
+    monkeypatch.setattr(samjax.SamPredictor, "encode_pixels", slow)
     annotator = samjax.Annotator(small, images[0])
     wire = Wire(annotator)
     assert entered.wait(60)

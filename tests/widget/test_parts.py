@@ -93,11 +93,11 @@ class Gate(samjax.SamPredictor):
         self.open = threading.Semaphore(0)
         self.entered = threading.Semaphore(0)
 
-    def encode_image(self, pixels, *_):
+    def encode_pixels(self, pixels, *_):
         self.begun.append(int(pixels[0, 0, 0]))
         self.entered.release()
         assert self.open.acquire(timeout=60)
-        return super().encode_image(pixels)
+        return super().encode_pixels(pixels)
 
 
 def _unheard(_: int) -> None:
@@ -167,7 +167,7 @@ def test_an_image_that_fails_is_tried_again(small, tmp_path):
 
 def test_a_crash_of_the_encoder_is_an_error_of_the_image(small, caplog):
     class Broken(Gate):
-        def encode_image(self, *_):
+        def encode_pixels(self, *_):
             raise RuntimeError("out of\nmemory")
 
     shelf = Shelf(Broken(small), _numbered(1), _unheard)
