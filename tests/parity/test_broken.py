@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import samjax
-from samjax import engine, masks, predictor
+from samjax import engine, masks, outputs, predictor
 from samjax.checkpoint import layout
 from samjax.model import image_encoder, layers, mask_decoder, prompt_encoder
 from samjax.model.prompt_encoder import ABSENT, NOT_A_POINT
@@ -200,11 +200,11 @@ def _resized_by_pillow(filter: Image.Resampling, low_res, image_size, inside, or
 
 def antialiased_masks(patch: pytest.MonkeyPatch) -> None:
     """One antialiased step from low-res to the original size."""
-    patch.setattr(predictor, "upscale", lambda *given: _resized_by_pillow(Image.BILINEAR, *given))
+    patch.setattr(outputs, "upscale", lambda *given: _resized_by_pillow(Image.BILINEAR, *given))
 
 
 def bicubic_masks(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(predictor, "upscale", lambda *given: _resized_by_pillow(Image.BICUBIC, *given))
+    patch.setattr(outputs, "upscale", lambda *given: _resized_by_pillow(Image.BICUBIC, *given))
 
 
 def aligned_corners(patch: pytest.MonkeyPatch) -> None:
