@@ -6,7 +6,9 @@ Opens JupyterLab in headless Chromium on the embedded checkpoint and a drawn ima
 pixels, and clicks 50 times. A click's time runs from the pointerup event to the animation frame
 in which the page has counted and painted the new mask (performance.now, in the page). The decode
 share (network and masks, of the same click) is measured in the kernel; the rest is the widget's
-own: messages, run lengths, painting, JupyterLab. Needs pip install 'samjax[browser]' and Chromium.
+own: messages, run lengths, painting, JupyterLab. The mouse rests --pause milliseconds before each
+click, as a person's does; with 0 the click also waits for the hover's preview and for what is left
+of the click before. Needs pip install 'samjax[browser]' and Chromium.
 """
 
 from __future__ import annotations
@@ -108,20 +110,23 @@ def percentiles(values: Float[np.ndarray, " n"]) -> dict[str, float]:
     return {"p50": round(float(p50), 1), "p95": round(float(p95), 1)}
 
 
-def clicks(page: Any, annotator: Any, count: int, warm: int = 5) -> Float[np.ndarray, " n"]:
+def clicks(
+    page: Any, annotator: Any, count: int, pause: float, warm: int = 5
+) -> Float[np.ndarray, " n"]:
     """The latency of each click, in milliseconds; each is one object's first or next point."""
     page.evaluate(WATCH, annotator.root.element_handle())
     for i, (x, y) in enumerate(places(count + warm)):
         if i % 5 == 0:
             annotator.press("Enter")  # a new object every five clicks
         page.mouse.move(*annotator.place(x, y))
+        page.wait_for_timeout(pause)
         page.mouse.down()
         page.mouse.up()
         page.wait_for_function(f"() => window.latencies.length > {i}", timeout=TIMEOUT)
     return np.array(page.evaluate("() => window.latencies"))[warm:]
 
 
-def measure(count: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+def measure(count: int, pause: float) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Run JupyterLab and click: milliseconds of each click, and of its decode."""
     from playwright.sync_api import sync_playwright
 
@@ -143,7 +148,7 @@ def measure(count: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"
             notebook.run_all()
             annotator = notebook.annotator()
             annotator.wait_ready()
-            total = clicks(page, annotator, count)
+            total = clicks(page, annotator, count, pause)
             notebook.python("open('decode.json', 'w').write(json.dumps(decodes))")
             notebook.close()
         browser.close()
@@ -175,11 +180,12 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m benchmarks.widget_latency", description=__doc__.split("\n\n")[0]
     )
     parser.add_argument("--clicks", type=int, default=50)
+    parser.add_argument("--pause", type=float, default=300, help="milliseconds before a click")
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
     given = parser.parse_args(arguments)
     if given.clicks < 1:
         raise samjax.SamjaxError(f"--clicks {given.clicks}: at least 1")
-    found = report(*measure(given.clicks))
+    found = report(*measure(given.clicks, given.pause))
     if given.out is not None:
         with replacing(given.out) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n")

@@ -684,10 +684,14 @@ class Page {
     }
   }
 
-  /** The image alone, scaled: it changes with the view only, not with every mask. */
+  /** The image and the objects that are not active: they stay as they are from click to click. */
   paintBase(w, h, density) {
     const { base, image, view } = this;
-    const key = [w, h, image?.index, view.scale, view.x, view.y, this.root.dataset.theme].join();
+    const others = this.held().filter(({ each }) => each.id !== this.state.active);
+    const opacity = this.opacity * (this.choosing ? 0.5 : 1);
+    const drawn = others.map(({ each, version }) => [each.id, version, each.colour]);
+    const place = [w, h, image?.index, view.scale, view.x, view.y];
+    const key = [...place, this.root.dataset.theme, opacity, this.outlines, ...drawn].join();
     if (key === this.baseKey && !this.stale) return;
     this.baseKey = key;
     this.stale = false;
@@ -705,11 +709,24 @@ class Page {
     context.fillRect(view.x + 1, view.y + 1, width - 2, height - 2);
     context.shadowColor = "transparent";
     context.drawImage(image.bitmap, view.x, view.y, width, height);
+    for (const { each, mask } of others) {
+      this.paintMask(mask, each.colour, { context, opacity, width: 1.5 });
+    }
   }
 
-  paintMask(mask, colour, { opacity = this.opacity, width = 2, outline = this.outlines, dash } = {}) {
+  /** Objects of this image whose mask is here. */
+  held() {
+    if (!this.image || !this.state) return [];
+    return this.state.objects
+      .map((each) => ({ each, ...this.masks.get(each.id) }))
+      .filter(({ mask }) => mask);
+  }
+
+  paintMask(mask, colour, options = {}) {
+    const { context = this.context, opacity = this.opacity, width = 2, dash } = options;
+    const { outline = this.outlines } = options;
     if (!mask.box) return;
-    const { context, image, view } = this;
+    const { image, view } = this;
     const [left, top, right, bottom] = mask.box;
     const scale = (image.width / mask.width) * view.scale;
     const scaleY = (image.height / mask.height) * view.scale;
@@ -723,7 +740,7 @@ class Page {
     }
     if (outline) {
       context.scale(scale, scaleY);
-      context.lineCap = "round";
+      context.lineCap = "square"; // thousands of short pieces: round caps doubled a click's time
       context.globalAlpha = 0.55;
       context.strokeStyle = "#fff";
       context.lineWidth = (width + 1.5) / scale;
@@ -739,14 +756,6 @@ class Page {
 
   paintMasks() {
     const { state, view, image } = this;
-    const held = state.objects
-      .map((each) => ({ each, mask: this.masks.get(each.id)?.mask }))
-      .filter(({ mask }) => mask);
-    const hidden = this.choosing ? 0.5 : 1;
-    for (const { each, mask } of held) {
-      if (each.id === state.active) continue;
-      this.paintMask(mask, each.colour, { opacity: this.opacity * hidden, width: 1.5 });
-    }
     if (this.choosing) {
       const { context, proposals } = this;
       context.save();
@@ -758,7 +767,7 @@ class Page {
       const chosen = this.proposalMask(this.pointed);
       if (chosen) this.paintMask(chosen, [255, 255, 255], { opacity: 0.35, outline: true });
     }
-    const current = held.find(({ each }) => each.id === state.active);
+    const current = this.held().find(({ each }) => each.id === state.active);
     if (current) this.paintMask(current.mask, current.each.colour, { width: 2.5 });
     if (this.preview && !this.marks.length && !this.choosing) {
       this.paintMask(this.preview, [59, 130, 246], { opacity: 0.3, width: 1.5, outline: true });
