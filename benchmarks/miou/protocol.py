@@ -22,14 +22,6 @@ _PIXELS = 32 * 3 * 640 * 480
 Row = dict[str, Any]
 
 
-class Prompted(NamedTuple):
-    """What a predictor answers: masks P x C x H x W, scores P x C, low-res P x C x m x m."""
-
-    masks: Bool[np.ndarray, "p c H W"]
-    scores: Float[np.ndarray, "p c"]
-    low_res: Float[np.ndarray, "p c m m"]
-
-
 class Predictor(Protocol):
     """What is measured: samjax.SamPredictor, or anything else with these two methods of it."""
 
@@ -44,8 +36,8 @@ class Predictor(Protocol):
         mask_inputs: Any = None,
         multimask_output: bool = True,
         return_logits: bool = False,
-    ) -> Any:
-        """Masks of P prompts: a Prompted; with ``return_logits``, logits for masks."""
+    ) -> samjax.Prediction:
+        """Masks of P prompts; with ``return_logits``, logits for masks."""
 
 
 def automatic_masks(predictor: Any, image: Any, **settings: Any) -> list[dict[str, Any]]:

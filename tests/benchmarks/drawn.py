@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.miou.protocol import Prompted, tight_box
+import samjax
+from benchmarks.miou.protocol import tight_box
 from benchmarks.miou.samples import Dataset, Filters
 
 HEIGHT, WIDTH = 60, 80
@@ -144,7 +145,7 @@ class Knowing:
         mask_inputs: Any = None,
         multimask_output: bool = True,
         return_logits: bool = False,
-    ) -> Prompted:
+    ) -> samjax.Prediction:
         count = len(boxes) if point_coords is None else len(point_coords)
         assert mask_inputs is None or mask_inputs.shape == (count, 1, 4, 4)
         answers = []
@@ -160,7 +161,9 @@ class Knowing:
             masks = np.concatenate([~masks, masks, np.zeros_like(masks)], axis=1)
         scores = np.tile(np.float32([0.2, 0.9, 0.1] if multimask_output else [0.9]), (count, 1))
         low_res = np.zeros((count, masks.shape[1], 4, 4), np.float32)
-        return Prompted(np.where(masks, 8.0, -8.0) if return_logits else masks, scores, low_res)
+        return samjax.Prediction(
+            np.where(masks, 8.0, -8.0) if return_logits else masks, scores, low_res
+        )
 
     def _by_point(self, point: Sequence[float]) -> np.ndarray:
         x, y = (int(v) for v in point)

@@ -24,6 +24,7 @@ from samjax.model.attention import CPU_CHUNKS, UNCHUNKED, Chunks
 from samjax.model.prompt_encoder import NOT_A_POINT, Prompts
 from tests.models import DRAWN, PLAIN, SIZES, drawn_image
 from tests.parity.measure import Ledger
+from tests.parity.official import hugging_face_sizes
 from tests.parity.test_modules import nchw, nhwc, noise
 from tests.parity.test_predictor import compare, prompt_sets
 from tests.parity.variants import random_variant
@@ -211,38 +212,9 @@ def test_written_files_load_into_the_official_class(sam, folder):
 @pytest.fixture(scope="module")
 def hugging_face(folder):
     """transformers' SamHQModel with the weights of the official one, written by itself."""
-    e, p, d = HQ.image_encoder, HQ.prompt_encoder, HQ.mask_decoder
-    config = transformers.SamHQConfig(
-        vision_config={
-            "hidden_size": e.width,
-            "output_channels": e.out_dim,
-            "num_hidden_layers": e.depth,
-            "num_attention_heads": e.num_heads,
-            "image_size": e.image_size,
-            "patch_size": e.patch_size,
-            "window_size": e.window_size,
-            "global_attn_indexes": list(e.global_blocks),
-            "mlp_dim": e.mlp_dim,
-            "num_pos_feats": p.embed_dim // 2,
-        },
-        prompt_encoder_config={
-            "hidden_size": p.embed_dim,
-            "image_size": e.image_size,
-            "patch_size": e.patch_size,
-            "mask_input_channels": p.mask_channels,
-        },
-        mask_decoder_config={
-            "hidden_size": d.embed_dim,
-            "mlp_dim": d.mlp_dim,
-            "num_hidden_layers": d.depth,
-            "num_attention_heads": d.num_heads,
-            "num_multimask_outputs": d.num_masks,
-            "iou_head_depth": d.iou_head_depth,
-            "iou_head_hidden_dim": d.iou_head_dim,
-            "vit_dim": e.width,
-        },
-        attn_implementation="eager",
-    )
+    sizes = hugging_face_sizes(HQ)
+    sizes["mask_decoder_config"]["vit_dim"] = HQ.image_encoder.width
+    config = transformers.SamHQConfig(**sizes, attn_implementation="eager")
     model = transformers.SamHQModel(config).eval()
     weights = random_variant(HQ).state_dict()
     model.load_state_dict({key: weights[official_key(key)] for key in model.state_dict()})

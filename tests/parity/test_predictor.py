@@ -19,6 +19,7 @@ from tests.parity.official import (
     OfficialPredictor,
     build_official,
     calibrate,
+    hugging_face_sizes,
     random_official,
     randomise,
     state_arrays,
@@ -196,37 +197,7 @@ def test_predict_images(ours, theirs, ledger):
 
 def hugging_face(official) -> transformers.SamModel:
     """transformers' SamModel with the weights of an official model."""
-    e, p, d = PLAIN.image_encoder, PLAIN.prompt_encoder, PLAIN.mask_decoder
-    config = transformers.SamConfig(
-        vision_config={
-            "hidden_size": e.width,
-            "output_channels": e.out_dim,
-            "num_hidden_layers": e.depth,
-            "num_attention_heads": e.num_heads,
-            "image_size": e.image_size,
-            "patch_size": e.patch_size,
-            "window_size": e.window_size,
-            "global_attn_indexes": list(e.global_blocks),
-            "mlp_dim": e.mlp_dim,
-            "num_pos_feats": p.embed_dim // 2,
-        },
-        prompt_encoder_config={
-            "hidden_size": p.embed_dim,
-            "image_size": e.image_size,
-            "patch_size": e.patch_size,
-            "mask_input_channels": p.mask_channels,
-        },
-        mask_decoder_config={
-            "hidden_size": d.embed_dim,
-            "mlp_dim": d.mlp_dim,
-            "num_hidden_layers": d.depth,
-            "num_attention_heads": d.num_heads,
-            "num_multimask_outputs": d.num_masks,
-            "iou_head_depth": d.iou_head_depth,
-            "iou_head_hidden_dim": d.iou_head_dim,
-        },
-        attn_implementation="eager",
-    )
+    config = transformers.SamConfig(**hugging_face_sizes(PLAIN), attn_implementation="eager")
     model = transformers.SamModel(config).eval()
     weights = official.state_dict()
     model.load_state_dict({key: weights[official_key(key)] for key in model.state_dict()})

@@ -8,16 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="pip install torch")
-
-import samjax  # noqa: E402
-from convert.official import build_official  # noqa: E402
-from convert.tiny.network import Network  # noqa: E402
-from convert.tiny.objective import correcting_clicks, mask_loss  # noqa: E402
-from convert.tiny.samples import BOX, Sampler  # noqa: E402
-from convert.tiny.sources import read_sources  # noqa: E402
-from convert.tiny.start import random_start, tiny_config, warm_start  # noqa: E402
+import samjax
+from convert.official import build_official
+from convert.tiny.network import Network
+from convert.tiny.objective import correcting_clicks, mask_loss
+from convert.tiny.samples import BOX, Sampler
+from convert.tiny.sources import read_sources
+from convert.tiny.start import random_start, tiny_config, warm_start
 
 pytestmark = pytest.mark.parity
 ROOT = Path(__file__).parents[2]
