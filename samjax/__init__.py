@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from samjax.automatic import SamAutomaticMaskGenerator
     from samjax.config import SamConfig
     from samjax.detectors import load_detector
+    from samjax.embeddings import ImageEmbedding
     from samjax.engine import Segmenter, load
     from samjax.errors import SamjaxError
     from samjax.image import read_image
     from samjax.masks import mask_to_logits
-    from samjax.predictor import ImageEmbedding, Prediction, SamPredictor
+    from samjax.predictor import Prediction, SamPredictor
     from samjax.text import segment_text
     from samjax.viewer import show
     from samjax.viz import overlay
@@ -24,7 +25,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Annotator": "samjax.widget",
-    "ImageEmbedding": "samjax.predictor",
+    "ImageEmbedding": "samjax.embeddings",
     "Prediction": "samjax.predictor",
     "SamAutomaticMaskGenerator": "samjax.automatic",
     "SamConfig": "samjax.config",

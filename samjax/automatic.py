@@ -23,11 +23,12 @@ from samjax.crops import (
     tile_boxes,
     uncropped,
 )
+from samjax.embeddings import ImageEmbedding
 from samjax.engine import Segmenter
 from samjax.errors import PromptError
 from samjax.image import scale_coords
 from samjax.model.prompt_encoder import NOT_A_POINT, POSITIVE, Prompts
-from samjax.predictor import ImageEmbedding, SamPredictor
+from samjax.predictor import SamPredictor
 from samjax.preprocess import read_for
 from samjax.prompts import bucket
 from samjax.proposals import canvas

@@ -66,7 +66,7 @@ def demo(
     ] = Path("samjax-demo"),
     model: Model = "embedded",
     device: Device = None,
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     precision: Precision = "highest",
 ) -> None:
     """Segment a sample photograph, without a network.
@@ -157,7 +157,7 @@ def segment(
         float, typer.Option(metavar="T", help="Logit above which a pixel belongs to a mask.")
     ] = 0.0,
     device: Device = None,
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     precision: Precision = "highest",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results of an earlier run.")

@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Float32, Int
 
 from samjax.checkpoint import hub, store
@@ -31,57 +31,20 @@ from samjax.checkpoint.loading import (
     random_parameters,
 )
 from samjax.config import SamConfig, TinyVitConfig
+from samjax.devices import PRECISIONS, choose_devices, choose_dtype, chunks_for, keep_compiled
 from samjax.errors import CheckpointError, CheckpointWarning, DeviceError
-from samjax.model.attention import ACCELERATOR_CHUNKS, CPU_CHUNKS, Chunks
 from samjax.model.mask_decoder import select_masks
-from samjax.model.prompt_encoder import Prompts
+from samjax.model.prompt_encoder import ABSENT, Prompts
 from samjax.model.sam import Sam
-from samjax.preprocess import PreparedImage, Preprocess, get_preset, normalise
-from samjax.prompts import pack
+from samjax.preprocess import PreparedImage, Preprocess, get_preset
+from samjax.prompts import CLICK_BUCKETS, pack
 from samjax.proposals import Canvas, Measured, measure
+from samjax.traced import decode, encode, encode_rows, flat, positions
 
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
-PRECISIONS = ("highest", "high", "default")
 EMBEDDED = "tiny_256.safetensors"
-
-
-def choose_device(device: str | jax.Device | None) -> jax.Device:
-    """The device of that name: "cpu", "gpu", "tpu", "gpu:1"; None: JAX's first.
-
-    Raises:
-        DeviceError: JAX has no such device here.
-    """
-    if device is None:
-        try:
-            return jax.devices()[0]
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise DeviceError(
-                f"JAX finds no device ({reason}): check JAX_PLATFORMS and your drivers"
-            ) from None
-    if not isinstance(device, str):
-        return device
-    platform, _, index = device.partition(":")
-    try:
-        return jax.devices(platform)[int(index or 0)]
-    except (RuntimeError, IndexError, ValueError):
-        found = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
-        raise DeviceError(
-            f"no device {device!r} here: JAX sees {found}; choose one of these, or install "
-            "JAX for your accelerator (pip install 'samjax[cuda13]')"
-        ) from None
-
-
-def choose_dtype(dtype: str | np.dtype | type) -> np.dtype:
-    """The dtype of the network's products.
-
-    Raises:
-        DeviceError: not one of float32, bfloat16, float16.
-    """
-    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-    if name not in DTYPES:
-        raise DeviceError(f"dtype {name!r} is not supported: use {', '.join(DTYPES)}")
-    return np.dtype(DTYPES[name])
+# Images that an accelerator encodes at once: enough to keep it busy, within any GPU's memory.
+_BATCH = 8
+_T = TypeVar("_T")
 
 
 class Segmenter:
@@ -93,7 +56,8 @@ class Segmenter:
         dtype: of the network's products; sums, norms and softmax are float32.
         precision: of float32 products on GPU and TPU; "highest" keeps the official numbers,
             "default" allows TF32 there.
-        device: where the weights live and everything runs.
+        device: where the weights live, single images are encoded and prompts are decoded.
+        devices: where batches of images are encoded; the first one is ``device``.
         family: of checkpoint, for example "official".
         notes: what was assumed or left out while loading.
         mask_threshold: logit above which a pixel belongs to a mask (0.0, as the official).
@@ -110,35 +74,85 @@ class Segmenter:
         family: str,
         source: str,
         notes: tuple[str, ...] = (),
+        devices: Sequence[jax.Device] = (),
+        automatic: bool = False,
     ):
         self.config: SamConfig = model.config
         self.preset, self.dtype, self.precision = preset, dtype, precision
         self.device, self.family, self.source, self.notes = device, family, source, notes
+        self.devices = tuple(devices) or (device,)
         self.mask_threshold = 0.0
-        self._model = model
-        chunks = CPU_CHUNKS if device.platform == "cpu" else ACCELERATOR_CHUNKS
-        encoder, self._encoder_leaves = _flat(model.image_encoder)
-        decoder, self._decoder_leaves = _flat(model.decoder)
-        self._encode = jax.jit(partial(_encode, encoder, preset, precision, chunks))
+        self._model, self._clicks_compiled, self._automatic = model, False, automatic
+        self._chunks = chunks = chunks_for(device, dtype)
+        encoder, self._encoder_leaves = flat(model.image_encoder)
+        decoder, self._decoder_leaves = flat(model.decoder)
+        self._encode = jax.jit(partial(encode, encoder, preset, precision, chunks))
         self._decode = jax.jit(
-            partial(_decode, decoder, precision, chunks), static_argnames="multimask"
+            partial(decode, decoder, precision, chunks), static_argnames="multimask"
         )
         self._measure = jax.jit(partial(measure, one_by_one=device.platform == "cpu"))
-        self._positions = jax.jit(partial(_positions, decoder))
+        self._positions = jax.jit(partial(positions, decoder))
 
     def __repr__(self) -> str:
         millions = parameter_count(self.config) / 1e6
         return (
             f"Segmenter({self.source}: {self.family}, {millions:.1f} M parameters, "
-            f"{self.config.image_size} px, {_sizes(self.config)}, {self.dtype.name}, "
-            f"precision {self.precision}, preprocessing {self.preset.name}, on {self.device})"
+            f"{self.config.image_size} px, {_sizes(self.config)}, {self._products()}, "
+            f"preprocessing {self.preset.name}, on {', '.join(map(str, self.devices))})"
         )
+
+    def _products(self) -> str:
+        """dtype and precision in words."""
+        chosen = " (chosen for this device)" if self._automatic else ""
+        return f"{self.dtype.name}{chosen}, precision {self.precision}"
 
     def encode(self, image: PreparedImage) -> Float[Array, "g g c"]:
         """The image embedding, float32, on the device (asynchronous, as all of JAX)."""
         pixels = jax.device_put(image.pixels, self.device)
         size = jax.device_put(np.asarray(image.input_size, np.int32), self.device)
         return self._encode(self._encoder_leaves, pixels, size)
+
+    def encode_many(self, images: Iterable[PreparedImage]) -> Iterator[Float[Array, "g g c"]]:
+        """The embeddings of many images, each on ``device``, encoded in batches on ``devices``.
+
+        The next batch is prepared by the host while the devices work on one.
+        """
+        size = self._images_at_once * len(self.devices)
+        pending: tuple[int, Array] | None = None
+        for batch in _batches(images, size):
+            started = len(batch), self._encode_batch(batch + batch[-1:] * (size - len(batch)))
+            if pending is not None:
+                yield from self._rows(*pending)
+            pending = started
+        if pending is not None:
+            yield from self._rows(*pending)
+
+    @property
+    def _images_at_once(self) -> int:
+        """Images of a batch on one device: a CPU's cores are busy with a single one."""
+        return 1 if self.device.platform == "cpu" else _BATCH
+
+    def _encode_batch(self, images: list[PreparedImage]) -> Float[Array, "b g g c"]:
+        if len(images) == 1:
+            return self.encode(images[0])[None]
+        pixels = np.stack([image.pixels for image in images])
+        sizes = np.array([image.input_size for image in images], np.int32)
+        compiled, leaves, rows = self._batched
+        return compiled(leaves, jax.device_put(pixels, rows), jax.device_put(sizes, rows))
+
+    @cached_property
+    def _batched(self) -> tuple[Any, list[Array], NamedSharding]:
+        """The encoder of batches, its weights on all devices, and how rows are distributed."""
+        mesh = Mesh(np.array(self.devices), ("images",))
+        structure, _ = flat(self._model.image_encoder)
+        leaves = jax.device_put(self._encoder_leaves, NamedSharding(mesh, PartitionSpec()))
+        one = partial(encode, structure, self.preset, self.precision, self._chunks)
+        compiled = jax.jit(partial(encode_rows, one, mesh))
+        return compiled, leaves, NamedSharding(mesh, PartitionSpec("images"))
+
+    def _rows(self, count: int, embeddings: Array) -> Iterator[Array]:
+        for i in range(count):
+            yield jax.device_put(embeddings[i], self.device)
 
     def decode(
         self, image_embedding: Float[Array, "g g c"], prompts: Prompts, *, multimask: bool | None
@@ -155,12 +169,29 @@ class Segmenter:
     def click(
         self, image_embedding: Float[Array, "g g c"], prompts: Prompts, *, multimask: bool | None
     ) -> tuple[Float32[np.ndarray, "1 m 4*g 4*g"], Float32[np.ndarray, "1 m"]]:
-        """The same for one prompt, on the host, by one compiled function for every click.
+        """The same for one prompt, on the host, by one compiled function for each bucket of tokens.
 
         With or without a mask prompt, for one mask or several: the network always takes the
         first and makes all, and the choice is left to NumPy. That costs a millisecond a click
-        and saves seconds of compilation in the middle of a session.
+        and saves seconds of compilation in the middle of a session. The first click compiles
+        all of CLICK_BUCKETS.
         """
+        if not self._clicks_compiled:
+            self._clicks_compiled = True
+            self._compile_clicks(image_embedding)
+        return self._click(image_embedding, prompts, multimask)
+
+    def _compile_clicks(self, image_embedding: Array) -> None:
+        blank = [
+            Prompts(np.zeros((1, n, 2), np.float32), np.full((1, n), ABSENT, np.int32), None)
+            for n in CLICK_BUCKETS
+        ]
+        with ThreadPoolExecutor(len(blank)) as pool:  # side by side: XLA compiles without the GIL
+            list(pool.map(lambda prompts: self._click(image_embedding, prompts, None), blank))
+
+    def _click(
+        self, image_embedding: Array, prompts: Prompts, multimask: bool | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         if prompts.masks is None:
             m = self.config.low_res_size
             none = np.zeros((1, m, m), np.float32)
@@ -235,51 +266,15 @@ def _sizes(config: SamConfig) -> str:
     return f"width {e.width}, depth {e.depth}"
 
 
-def _flat(module: nnx.Module) -> tuple[tuple, list[Array]]:
-    graphdef, state = nnx.split(module)
-    leaves, treedef = jax.tree.flatten(state)
-    return (graphdef, treedef), leaves
-
-
-def _restore(structure: tuple, leaves: list[Array]) -> Any:
-    graphdef, treedef = structure
-    return nnx.merge(graphdef, jax.tree.unflatten(treedef, leaves))
-
-
-def _encode(
-    structure: tuple,
-    preset: Preprocess,
-    precision: str,
-    chunks: Chunks,
-    leaves: list[Array],
-    pixels: Array,
-    input_size: Array,
-) -> Array:
-    # Set while tracing: JAX's configuration contexts are local to a thread.
-    with jax.default_matmul_precision(precision):
-        return _restore(structure, leaves)(normalise(pixels, input_size, preset), chunks)
-
-
-def _positions(structure: tuple, leaves: list[Array]) -> Array:
-    return _restore(structure, leaves).prompt_encoder.image_positions()
-
-
-def _decode(
-    structure: tuple,
-    precision: str,
-    chunks: Chunks,
-    leaves: list[Array],
-    image_pe: Array,
-    image_embedding: Array,
-    prompts: Prompts,
-    *,
-    multimask: bool | None,
-) -> tuple[Array, Array]:
-    with jax.default_matmul_precision(precision):
-        decoder = _restore(structure, leaves)
-        return decoder(
-            image_embedding, prompts, multimask=multimask, image_pe=image_pe, chunks=chunks
-        )
+def _batches(images: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    batch: list[_T] = []
+    for image in images:
+        batch.append(image)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def embedded_path() -> Path:
@@ -334,9 +329,9 @@ def load_options(
 def load(
     source: str | os.PathLike | SamConfig | None = None,
     *,
-    dtype: str = "float32",
+    dtype: str = "auto",
     precision: str = "highest",
-    device: str | jax.Device | None = None,
+    device: str | jax.Device | Sequence[jax.Device] | None = None,
     preprocess: str | None = None,
     base: str | os.PathLike | Segmenter | None = None,
     lora_layers: Sequence[int] | None = None,
@@ -350,10 +345,13 @@ def load(
             the official weights (downloaded once); else a path: .pth, .safetensors, a Hugging
             Face folder, or a folder written by ``samjax convert``. A SamConfig gives random
             weights of its sizes, for timing.
-        dtype: "float32", "bfloat16" or "float16", of the network's products.
+        dtype: of the network's products: "float32", "bfloat16", "float16", or "auto": the
+            fastest that the device is good at, see devices.automatic_dtype. ``print(sam)`` says
+            which. "float32" with precision "highest" keeps the official numbers.
         precision: of float32 products on GPU and TPU: "highest" (the official numbers), "high",
             "default" (may be TF32).
-        device: "cpu", "gpu", "gpu:1", "tpu", a jax.Device; None: JAX's first device.
+        device: "cpu", "gpu", "gpu:1", "tpu", a jax.Device; None: JAX's first device; "all" or a
+            list of devices: batches of images are spread over them.
         preprocess: preset for images: "sam", "medsam", "microsam", "samed" or "sammed2d"; None:
             what the checkpoint says, else "sam", with a CheckpointWarning where that is doubtful.
         base: the SAM that a partial file (LoRA, encoder or decoder alone) was trained on: a
@@ -368,7 +366,9 @@ def load(
     """
     if precision not in PRECISIONS:
         raise DeviceError(f"precision {precision!r} is not known: use {', '.join(PRECISIONS)}")
-    chosen, kind = choose_device(device), choose_dtype(dtype)
+    keep_compiled()
+    chosen, *others = choose_devices(device)
+    kind = choose_dtype(dtype, chosen)
     if isinstance(source, SamConfig):
         name = "random weights"
         found = store.Checkpoint(random_parameters(source), source, "random", None)
@@ -393,4 +393,6 @@ def load(
         family=found.family,
         source=name,
         notes=found.notes,
+        devices=(chosen, *others),
+        automatic=dtype == "auto" and chosen.platform != "cpu",
     )

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Float32, Shaped
+from jaxtyping import Float32, Shaped
 from numpy.typing import ArrayLike
 
+from samjax.embeddings import ImageEmbedding, hash_pixels, read_embedding, write_embedding
 from samjax.engine import Segmenter
 from samjax.errors import ImageError, PromptError
-from samjax.files import replacing
 from samjax.model.mask_decoder import select_masks
 from samjax.model.prompt_encoder import Prompts
 from samjax.outputs import best_only, full_size, wants_all, wants_several
-from samjax.preprocess import Pixels, prepare, read_for
+from samjax.preprocess import Pixels, PreparedImage, prepare, read_for
 from samjax.prompts import (
     blocks,
     check_boxes,
@@ -40,20 +38,6 @@ class Prediction(NamedTuple):
     masks: Shaped[np.ndarray, "*p c H W"]
     scores: Float32[np.ndarray, "*p c"]
     low_res: Float32[np.ndarray, "*p c m m"]
-
-
-@dataclass(frozen=True)
-class ImageEmbedding:
-    """One encoded image: all that decoding needs, on the device.
-
-    ``original_size`` and ``input_size`` are (H, W) in pixels, before and after resizing;
-    ``image_hash`` identifies the pixels, ``fingerprint`` the weights that encoded them.
-    """
-
-    features: Float[Array, "g g c"]
-    original_size: tuple[int, int]
-    input_size: tuple[int, int]
-    image_hash: str
 
 
 class SamPredictor:
@@ -127,6 +111,27 @@ class SamPredictor:
             hash_pixels(pixels),
         )
 
+    def encode_images(self, images: Iterable[Any]) -> Iterator[ImageEmbedding]:
+        """Encode many images, in batches where the model has an accelerator or several devices.
+
+        Raises:
+            ImageError: with the number of the image.
+        """
+        facts: list[tuple[Any, ...]] = []
+
+        def prepared() -> Iterator[PreparedImage]:
+            for number, image in enumerate(images):
+                try:
+                    pixels = read_for(self.model.preset, image, "RGB")
+                except ImageError as error:
+                    raise type(error)(f"image {number}: {error}") from error
+                ready = prepare(pixels, self.model.config.image_size, self.model.preset)
+                facts.append((ready.original_size, ready.input_size, hash_pixels(pixels)))
+                yield ready
+
+        for number, features in enumerate(self.model.encode_many(prepared())):
+            yield ImageEmbedding(features, *facts[number])
+
     def set_image(self, image: Any, image_format: str = "RGB") -> None:
         """Encode an image (array, PIL image or path) and keep its embedding for predictions.
 
@@ -154,17 +159,7 @@ class SamPredictor:
 
         Written under a temporary name and renamed. Returns the path.
         """
-        current, path = self.current_embedding, Path(path).expanduser()
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                features=np.asarray(current.features),
-                original_size=current.original_size,
-                input_size=current.input_size,
-                image_hash=current.image_hash,
-                fingerprint=self.model.fingerprint,
-            )
-        return path
+        return write_embedding(path, self.current_embedding, self.model.fingerprint)
 
     def load_embedding(self, path: str | os.PathLike) -> None:
         """Set the image from an embedding that ``save_embedding`` wrote.
@@ -172,28 +167,7 @@ class SamPredictor:
         Raises:
             ImageError: not such a file, or written with other weights, dtype or preprocessing.
         """
-        path = Path(path).expanduser()
-        try:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                fingerprint = str(file["fingerprint"])
-                features = file["features"].astype(np.float32)
-                sizes = [tuple(map(int, file[k])) for k in ("original_size", "input_size")]
-                image_hash = str(file["image_hash"])
-        except FileNotFoundError:
-            raise ImageError(f"{path}: no such file: save_embedding writes one") from None
-        except Exception as error:  # zipfile and NumPy raise many kinds for damaged files
-            raise ImageError(
-                f"{path}: not an image embedding of samjax, or damaged ({type(error).__name__}); "
-                "encode the image again"
-            ) from error
-        if fingerprint != self.model.fingerprint:
-            raise ImageError(
-                f"{path}: made with other weights, dtype or preprocessing than {self.model!r}; "
-                "load that model, or encode the image again"
-            )
-        original, inside = (sizes[0][0], sizes[0][1]), (sizes[1][0], sizes[1][1])
-        on_device = jax.device_put(features, self.model.device)
-        self._embedding = ImageEmbedding(on_device, original, inside, image_hash)
+        self._embedding = read_embedding(path, self.model)
 
     # ---------------------------------------------------------------- predict
 
@@ -318,30 +292,24 @@ class SamPredictor:
         known = {"point_coords", "point_labels", "boxes", "mask_inputs"}
         threshold = None if return_logits else self.mask_threshold
         predictions = []
-        for number, (image, given) in enumerate(zip(images, prompts, strict=True)):
+        embeddings = self.encode_images(images)
+        for number, (image, given) in enumerate(zip(embeddings, prompts, strict=True)):
             try:
                 if unknown := set(given) - known:
                     raise PromptError(f"unknown {sorted(unknown)}: use {sorted(known)}")
                 predictions.append(
                     _predict(
                         self.model,
-                        self.encode_image(image),
+                        image,
                         **given,
                         multimask=multimask_output,
                         threshold=threshold,
                         hq_token_only=hq_token_only,
                     )
                 )
-            except (ImageError, PromptError) as error:
+            except PromptError as error:
                 raise type(error)(f"image {number}: {error}") from error
         return predictions
-
-
-def hash_pixels(pixels: Pixels) -> str:
-    """What ``ImageEmbedding.image_hash`` is for an RGB image."""
-    digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16)
-    digest.update(repr(pixels.shape).encode())
-    return digest.hexdigest()
 
 
 def _one_mask(mask: ArrayLike) -> np.ndarray:

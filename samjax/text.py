@@ -17,10 +17,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from samjax.detectors import DEFAULT_DETECTOR, load_detector
+from samjax.embeddings import hash_pixels
 from samjax.engine import Segmenter
 from samjax.errors import DetectorError, PromptError
 from samjax.image import read_image
-from samjax.predictor import SamPredictor, hash_pixels
+from samjax.predictor import SamPredictor
 from samjax.preprocess import read_for
 
 _EXAMPLE = "give phrases parted by dots, such as 'a dog . a cat .'"

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import samjax
-from samjax import engine
+from samjax import devices, engine
 from samjax.checkpoint import convert, describe, hub
 from samjax.cli import main
 from samjax.commands import info, loading, request, results, segment
@@ -474,7 +474,7 @@ def test_info(run, folder, monkeypatch):
     monkeypatch.setenv(hub.CACHE_VARIABLE, str(folder))
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     monkeypatch.setattr(info, "nvidia_driver", lambda: "570.86.10")
-    cpu = engine.choose_device("cpu:0")
+    cpu = devices.choose_device("cpu:0")
     monkeypatch.setattr("jax.devices", lambda: [cpu])
     code, out, err = run("info")
     assert (code, err) == (0, "")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from samjax.checkpoint.loading import fill_model, random_parameters
 from samjax.model.attention import (
@@ -15,6 +16,8 @@ from samjax.model.attention import (
     Chunks,
     attend_added,
     attend_folded,
+    attend_fused,
+    fused_size,
     partition,
     relative_table,
     unpartition,
@@ -22,12 +25,18 @@ from samjax.model.attention import (
 from samjax.model.layers import ConvTranspose2x2, LayerNorm, block_size, gelu, map_blocks
 from samjax.model.prompt_encoder import ABSENT, NOT_A_POINT, Prompts
 from samjax.model.sam import Sam
+from samjax.model.token_attention import Attention
 from tests.models import PLAIN, SIZES
 
 CHUNKS = {
     "cpu": CPU_CHUNKS,
     "accelerator": ACCELERATOR_CHUNKS,
     "fine": Chunks(heads=1, queries=5, tokens=20, pixels=1),
+    "fused": Chunks(fused_width=256, fused_by="xla"),
+    "fused windows": Chunks(queries=5, fused_width=24, fused_by="xla"),
+    "absorbed": Chunks(absorb=True),
+    "absorbed, one by one": Chunks(absorb=True, pixels=1),
+    "projected": Chunks(absorb=False),
 }
 
 
@@ -140,7 +149,7 @@ def test_number_of_masks(name: str):
 
 
 @pytest.mark.parametrize("limit", [None, 1, 5, 16])
-def test_both_ways_of_attention_are_the_written_sum(limit):
+def test_all_ways_of_attention_are_the_written_sum(limit):
     n, c, w = 4, 6, 3
     q, k, v = (noise(w, n * n, c, seed=i) for i in range(3))
     table_h, table_w = (relative_table(jnp.asarray(noise(2 * n - 1, c, seed=i)), n) for i in (3, 4))
@@ -154,6 +163,39 @@ def test_both_ways_of_attention_are_the_written_sum(limit):
         given = [jnp.asarray(x[window : window + 1]) for x in (q, k, v)]
         close(attend_added(*given, table_h, table_w, limit)[0], expected)
         close(attend_folded(*given, table_h, table_w)[0], expected)
+        heads = [jnp.stack([x, x[:, ::-1]]) for x in given]  # the second one is not looked at
+        close(attend_fused(*heads, table_h, table_w, "xla")[0, 0], expected)
+
+
+def test_widths_that_the_fused_attention_is_asked_for():
+    """ViT-B's and ViT-L's windows and global blocks, then ViT-H's."""
+    assert [fused_size(c, n) for c in (64, 80) for n in (14, 64)] == [96, 192, 112, 208]
+
+
+@pytest.mark.parametrize(("tokens", "absorbs"), [(7, True), (9, True), (17, True), (18, False)])
+def test_a_click_is_absorbed_by_its_tokens(tokens: int, absorbs: bool):
+    """Up to 17 tokens of the official sizes take fewer operations that way."""
+    assert Attention(256, 128, 8, rngs=None).absorbs(tokens) is absorbs
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_absorbed_attention_is_the_projected_one(dtype):
+    attn = Attention(32, 16, 4, rngs=nnx.Rngs(0))
+    for i, linear in enumerate((attn.q_proj, attn.k_proj, attn.v_proj, attn.out_proj)):
+        linear.bias[...] = jnp.asarray(noise(*linear.bias.shape, seed=i))
+        linear.kernel[...] = (10 * linear.kernel[...]).astype(dtype)
+    sizes = enumerate((5, 5, 40, 40))
+    tokens, other, keys, values = (jnp.asarray(noise(2, n, 32, seed=i)) for i, n in sizes)
+    valid = jnp.asarray([[True] * 5, [True, True, False, True, False]])
+
+    def same(a, b):
+        error = np.abs(np.asarray(a) - np.asarray(b)).max() / np.abs(np.asarray(b)).max()
+        assert error <= (1e-5 if dtype == jnp.float32 else 2e-2)
+
+    q, k, v = attn.q_proj(tokens), attn.k_proj(keys), attn.v_proj(values)
+    same(attn.tokens_to_pixels(tokens, keys, values), attn(q, k, v))
+    q, k, v = attn.q_proj(keys), attn.k_proj(tokens), attn.v_proj(other)
+    same(attn.pixels_to_tokens(keys, tokens, other, valid), attn(q, k, v, valid))
 
 
 def test_relative_table_counts_from_query_to_key():

@@ -15,12 +15,13 @@ from samjax.model.prompt_encoder import (
     POSITIVE,
 )
 from samjax.prompts import (
-    SMALLEST_BUCKET,
+    CLICK_BUCKETS,
     blocks,
     bucket,
     check_boxes,
     check_masks,
     check_points,
+    click_bucket,
     pack,
 )
 
@@ -70,10 +71,16 @@ def test_ragged_points_share_a_width():
 
 @pytest.mark.parametrize("count", range(1, 17))
 @pytest.mark.parametrize("box", [False, True])
-def test_sixteen_points_and_a_box_share_one_bucket(count: int, box: bool):
+def test_up_to_sixteen_points_and_a_box_fill_two_buckets(count: int, box: bool):
     points = [check_points(np.zeros((count, 2)), np.ones(count))]
     boxes = check_boxes([[0, 0, 5, 5]]) if box else None
-    assert rows(points, boxes).kinds.shape == (1, SMALLEST_BUCKET)
+    few = count <= (2 if box else 3)
+    assert rows(points, boxes).kinds.shape == (1, CLICK_BUCKETS[0 if few else 1])
+
+
+def test_click_buckets():
+    sizes = (0, 1, 4, 5, 20, 21, 40, 41)
+    assert [click_bucket(n) for n in sizes] == [4, 4, 4, 20, 20, 40, 40, 80]
 
 
 def test_buckets_double():

@@ -31,9 +31,10 @@ from samjax.commands.pipeline import Outcome, process
 from samjax.commands.results import check_folder, output_errors
 from samjax.commands.segment import check_options
 from samjax.commands.staging import staging
-from samjax.engine import Segmenter, choose_device
+from samjax.devices import choose_device
+from samjax.embeddings import ImageEmbedding
+from samjax.engine import Segmenter
 from samjax.errors import ImageError, PromptError, SamjaxError
-from samjax.predictor import ImageEmbedding
 from samjax.preprocess import PreparedImage, prepare, read_for
 
 _REPORT_SECONDS = 60.0  # between lines of progress where there is no terminal
@@ -85,7 +86,7 @@ class Job:
     overlay: bool = False
     model: str = "embedded"
     device: str | None = None
-    dtype: str = "float32"
+    dtype: str = "auto"
     precision: str = "highest"
     shard: str | None = None
     limit: int | None = None

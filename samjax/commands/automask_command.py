@@ -94,7 +94,7 @@ def automask(
             show_default="all devices of JAX's first kind",
         ),
     ] = None,
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     precision: Precision = "highest",
     shard: Annotated[
         str | None,

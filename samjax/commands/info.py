@@ -28,7 +28,7 @@ def info_rows() -> list[tuple[str, str]]:
     rows += [(package, _version(package)) for package in _PACKAGES]
     rows += [
         ("platform", platform.platform()),
-        ("default dtype", "float32, precision highest"),
+        ("compiled code", _compiled()),
         ("cache", _cache()),
     ]
     try:
@@ -40,6 +40,15 @@ def info_rows() -> list[tuple[str, str]]:
     rows += [("device", f"{d.platform}:{d.id} {d.device_kind}") for d in devices]
     advice = idle_gpu(nvidia_driver(), {d.platform for d in devices})
     return [*rows, ("warning", advice)] if advice else rows
+
+
+def _compiled() -> str:
+    """Where compiled functions are kept."""
+    from samjax.devices import COMPILATION_VARIABLE, keep_compiled
+
+    told = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    folder = keep_compiled()
+    return str(folder) if folder else told or f"not kept ({COMPILATION_VARIABLE} changes that)"
 
 
 def _version(package: str) -> str:

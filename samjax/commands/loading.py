@@ -10,9 +10,9 @@ from samjax.checkpoint import hub
 from samjax.checkpoint.convert import convert
 from samjax.checkpoint.describe import describe, megabytes
 from samjax.checkpoint.families import Options
+from samjax.devices import choose_dtype
 from samjax.engine import (
     Segmenter,
-    choose_dtype,
     embedded_path,
     load,
     load_options,

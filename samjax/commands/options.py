@@ -54,7 +54,10 @@ Device = Annotated[
     typer.Option(metavar="NAME", help="cpu, gpu, gpu:1 or tpu.", show_default="JAX's first"),
 ]
 Dtype = Annotated[
-    str, typer.Option(metavar="NAME", help="Of the products: float32, bfloat16 or float16.")
+    str,
+    typer.Option(
+        metavar="NAME", help="Of the products: auto (by device), float32, bfloat16 or float16."
+    ),
 ]
 Precision = Annotated[
     str,

@@ -15,7 +15,8 @@ from samjax import __version__
 from samjax.commands.loading import About, check_model, load_model
 from samjax.commands.request import Request, check_inside
 from samjax.commands.results import Names, Ranked, plan, rank, write_results
-from samjax.engine import PRECISIONS, Segmenter, choose_device, choose_dtype
+from samjax.devices import PRECISIONS, choose_device, choose_dtype
+from samjax.engine import Segmenter
 from samjax.errors import DeviceError, PromptError
 from samjax.image import read_image
 from samjax.masks import mask_to_logits
@@ -37,7 +38,7 @@ class Job:
     out: Path
     single: bool = False
     threshold: float = 0.0
-    dtype: str = "float32"
+    dtype: str = "auto"
     device: str | None = None
     precision: str = "highest"
     overwrite: bool = False
@@ -110,8 +111,7 @@ def check_options(model: str, device: str | None, dtype: str, precision: str) ->
         SamjaxError: unknown model, device, dtype or precision.
     """
     check_model(model)
-    choose_device(device)
-    choose_dtype(dtype)
+    choose_dtype(dtype, choose_device(device))
     if precision not in PRECISIONS:
         raise DeviceError(f"precision {precision!r} is not known: use {', '.join(PRECISIONS)}")
 

@@ -4,21 +4,27 @@ The score of query pixel (y, x) and key pixel (y', x') is
 ``scale * q.k + q.Rh[y - y'] + q.Rw[x - x']`` (official add_decomposed_rel_pos). The two terms
 are never added to a materialised table: that would cost 0.4 GB a block.
 
-Two exact implementations of the same sum, chosen by shape:
+Three exact implementations of the same sum, chosen by shape, platform and dtype:
 - ``attend_added`` adds the terms to a block of scores by broadcasting, for the global blocks;
 - ``attend_folded`` appends them to the queries and one-hot coordinates to the keys, so that one
-  product makes the whole score, for the many small windows.
+  product makes the whole score, for the many small windows;
+- ``attend_fused`` folds likewise and gives everything to the GPU's fused (flash) attention,
+  where that takes the dtype and heads of that width.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from samjax.model.layers import map_blocks
+
+Fused = Literal["cudnn", "xla"]
 
 
 @dataclass(frozen=True)
@@ -28,12 +34,20 @@ class Chunks:
     None means everything at once. ``heads``, ``queries`` and ``tokens`` concern the image
     encoder; ``pixels`` the mask decoder, where each prompt has its own copy of the image
     embedding's pixels: as many prompts run together as have that many.
+
+    ``absorb`` chooses between the mask decoder's two implementations of cross attention (see
+    token_attention); None: the one of fewer operations.
+    ``fused_width`` is the widest head that the device's fused attention takes (0: it has none);
+    ``fused_by`` the implementation, as jax.nn.dot_product_attention calls it.
     """
 
     heads: int | None = None
     queries: int | None = None
     tokens: int | None = None
     pixels: int | None = None
+    absorb: bool | None = None
+    fused_width: int = 0
+    fused_by: Fused = "cudnn"
 
 
 UNCHUNKED = Chunks()
@@ -99,14 +113,13 @@ def attend_added(
     return lax.map(window, (q, k, v))
 
 
-def attend_folded(
+def fold(
     q: Float[Array, "w t c"],
     k: Float[Array, "w t c"],
-    v: Float[Array, "w t c"],
     table_h: Float[Array, "n n c"],
     table_w: Float[Array, "n n c"],
-) -> Float[Array, "w t c"]:
-    """One head over ``w`` windows of ``t = n * n`` tokens, all windows at once."""
+) -> tuple[Float[Array, "w t c+2*n"], Float[Array, "w t c+2*n"]]:
+    """Queries and keys of one head whose plain product is the whole score."""
     n, c = table_h.shape[1:]
     w, t, _ = q.shape
     scale = jnp.asarray(c**-0.5, jnp.float32)
@@ -120,8 +133,54 @@ def attend_folded(
         [key[:, None] // n == jnp.arange(n), key[:, None] % n == jnp.arange(n)], -1
     ).astype(q.dtype)
     q = jnp.concatenate([scaled, terms_h, terms_w], -1)
-    k = jnp.concatenate([k, jnp.broadcast_to(one_hot, (w, t, 2 * n))], -1)
+    return q, jnp.concatenate([k, jnp.broadcast_to(one_hot, (w, t, 2 * n))], -1)
+
+
+def attend_folded(
+    q: Float[Array, "w t c"],
+    k: Float[Array, "w t c"],
+    v: Float[Array, "w t c"],
+    table_h: Float[Array, "n n c"],
+    table_w: Float[Array, "n n c"],
+) -> Float[Array, "w t c"]:
+    """One head over ``w`` windows of ``t = n * n`` tokens, all windows at once."""
+    q, k = fold(q, k, table_h, table_w)
     return _softmax_product(_product("wqc,wkc->wqk", q, k), v)
+
+
+def fused_attention(
+    q: Float[Array, "w t h c"],
+    k: Float[Array, "w t h c"],
+    v: Float[Array, "w t h c"],
+    implementation: Fused = "cudnn",
+) -> Float[Array, "w t h c"]:
+    """``softmax(q k) v`` that never writes a score to memory, if the implementation is fused."""
+    return jax.nn.dot_product_attention(q, k, v, scale=1.0, implementation=implementation)
+
+
+def fused_size(c: int, n: int) -> int:
+    """Width of a folded head, a multiple of eight as fused attention wants it."""
+    return -(-(c + 2 * n) // 8) * 8
+
+
+def attend_fused(
+    q: Float[Array, "h w t c"],
+    k: Float[Array, "h w t c"],
+    v: Float[Array, "h w t c"],
+    table_h: Float[Array, "n n c"],
+    table_w: Float[Array, "n n c"],
+    implementation: Fused,
+) -> Float[Array, "h w t c"]:
+    """All heads and windows at once; values are padded to the width of the folded keys."""
+    n, c = table_h.shape[1:]
+    folded_q, folded_k = jax.vmap(lambda q, k: fold(q, k, table_h, table_w))(q, k)
+
+    def arrange(x: Array) -> Array:  # h w t c -> w t h c, filled up with zeros
+        wider = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, fused_size(c, n) - x.shape[-1])))
+        return wider.transpose(1, 2, 0, 3)
+
+    out = fused_attention(arrange(folded_q), arrange(folded_k), arrange(v), implementation)
+    return out[..., :c].transpose(2, 0, 1, 3)
 
 
 def partition(

@@ -16,6 +16,8 @@ from samjax.model.attention import (
     Chunks,
     attend_added,
     attend_folded,
+    attend_fused,
+    fused_size,
     partition,
     relative_table,
     unpartition,
@@ -53,6 +55,9 @@ class Attention(nnx.Module):
                 return attend_added(*qkv, table_h, table_w, chunks.queries)
             return attend_folded(*qkv, table_h, table_w)
 
+        if fused_size(q.shape[-1], n) <= chunks.fused_width:
+            out = attend_fused(q, k, v, table_h, table_w, chunks.fused_by)
+            return unpartition(out, g, n)
         mapped = jax.vmap(head) if chunks.heads is None else partial(lax.map, head)
         out = mapped((q, k, v))
         return unpartition(out, g, n)

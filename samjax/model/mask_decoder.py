@@ -3,6 +3,9 @@
 Shapes: ``p`` prompts, ``t`` tokens (quality, masks, prompt), ``n`` pixels of the image embedding.
 Image-side arrays have a leading axis ``q`` that is 1 as long as all prompts share the image: the
 first layer's image projections are then computed once for any number of prompts.
+
+``projected`` holds those projections where the cross attentions work on projected pixels, None
+where they are absorbed by the tokens (see token_attention).
 """
 
 from __future__ import annotations
@@ -17,45 +20,13 @@ from jaxtyping import Array, Bool, Float
 from samjax.config import MaskDecoderConfig
 from samjax.model.attention import UNCHUNKED, Chunks
 from samjax.model.hq import HqHead, best_mask, fuse, split_embedding
-from samjax.model.layers import MLP, Head, LayerNorm, Linear, Upscaling, map_blocks, random
+from samjax.model.layers import MLP, Head, LayerNorm, Upscaling, map_blocks, random
+from samjax.model.token_attention import Attention
 
 
 def select_masks(multimask: bool) -> slice:
     """The masks that ``multimask_output`` returns, among those of all mask tokens."""
     return slice(1, None) if multimask else slice(0, 1)
-
-
-class Attention(nnx.Module):
-    """Attention between tokens and pixels; ``inner`` is the width of the projections."""
-
-    def __init__(self, width: int, inner: int, num_heads: int, *, rngs: nnx.Rngs | None):
-        self.num_heads = num_heads
-        self.q_proj = Linear(width, inner, rngs=rngs)
-        self.k_proj = Linear(width, inner, rngs=rngs)
-        self.v_proj = Linear(width, inner, rngs=rngs)
-        self.out_proj = Linear(inner, width, rngs=rngs)
-
-    def __call__(
-        self,
-        q: Float[Array, "#p s e"],
-        k: Float[Array, "#p t e"],
-        v: Float[Array, "#p t e"],
-        valid: Bool[Array, "#p t"] | None = None,
-    ) -> Float[Array, "#p s c"]:
-        """Attend with projected queries, keys and values; ``valid`` marks the keys that count."""
-        dtype = self.q_proj.kernel[...].dtype
-
-        def split(x: Array) -> Array:  # p s (h c) -> p h s c
-            return x.astype(dtype).reshape(*x.shape[:2], self.num_heads, -1).swapaxes(1, 2)
-
-        q, k, v = split(q), split(k), split(v)
-        scores = jnp.matmul(q, k.swapaxes(-1, -2), preferred_element_type=jnp.float32)
-        scores = scores / q.shape[-1] ** 0.5
-        if valid is not None:
-            scores = jnp.where(valid[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
-        weights = jax.nn.softmax(scores, -1).astype(dtype)
-        out = jnp.matmul(weights, v, preferred_element_type=jnp.float32).swapaxes(1, 2)
-        return self.out_proj(out.reshape(*out.shape[:2], -1))
 
 
 class TwoWayBlock(nnx.Module):
@@ -90,10 +61,10 @@ class TwoWayBlock(nnx.Module):
         tokens: Float[Array, "p t c"],
         token_pe: Float[Array, "p t c"],
         image: Float[Array, "q n c"],
-        projected: tuple[Array, Array, Array],
+        image_pe: Float[Array, "n c"],
+        projected: tuple[Array, Array, Array] | None,
         valid: Bool[Array, "p t"],
     ) -> tuple[Float[Array, "p t c"], Float[Array, "p n c"]]:
-        keys, values, queries = projected
         attn = self.self_attn
         if self.first:  # the tokens are their own positions here: nothing to add, no residual
             tokens = attn(attn.q_proj(tokens), attn.k_proj(tokens), attn.v_proj(tokens), valid)
@@ -102,14 +73,22 @@ class TwoWayBlock(nnx.Module):
             tokens = tokens + attn(attn.q_proj(x), attn.k_proj(x), attn.v_proj(tokens), valid)
         tokens = self.norm1(tokens)
 
-        attn = self.cross_attn_token_to_image
-        tokens = self.norm2(tokens + attn(attn.q_proj(tokens + token_pe), keys, values))
+        attn, back = self.cross_attn_token_to_image, self.cross_attn_image_to_token
+        if projected is None:
+            positioned = image + image_pe
+            seen = attn.tokens_to_pixels(tokens + token_pe, positioned, image)
+        else:
+            keys, values, queries = projected
+            seen = attn(attn.q_proj(tokens + token_pe), keys, values)
+        tokens = self.norm2(tokens + seen)
         tokens = self.norm3(tokens + self.mlp(tokens))
 
-        attn = self.cross_attn_image_to_token
         x = tokens + token_pe
-        image = image + attn(queries, attn.k_proj(x), attn.v_proj(tokens), valid)
-        return tokens, self.norm4(image)
+        if projected is None:
+            marked = back.pixels_to_tokens(positioned, x, tokens, valid)
+        else:
+            marked = back(queries, back.k_proj(x), back.v_proj(tokens), valid)
+        return tokens, self.norm4(image + marked)
 
 
 class TwoWayTransformer(nnx.Module):
@@ -129,17 +108,21 @@ class TwoWayTransformer(nnx.Module):
         tokens: Float[Array, "p t c"],
         image: Float[Array, "q n c"],
         image_pe: Float[Array, "n c"],
-        first_projected: tuple[Array, Array, Array],
+        first_projected: tuple[Array, Array, Array] | None,
         valid: Bool[Array, "p t"],
     ) -> tuple[Float[Array, "p t c"], Float[Array, "p n c"]]:
-        token_pe = tokens
+        token_pe, projected = tokens, first_projected
         for i, layer in enumerate(self.layers):
-            projected = first_projected if i == 0 else layer.project_image(image, image_pe)
-            tokens, image = layer(tokens, token_pe, image, projected, valid)
+            if i and projected is not None:
+                projected = layer.project_image(image, image_pe)
+            tokens, image = layer(tokens, token_pe, image, image_pe, projected, valid)
         attn = self.final_attn_token_to_image
-        keys, values = attn.k_proj(image + image_pe), attn.v_proj(image)
-        tokens = tokens + attn(attn.q_proj(tokens + token_pe), keys, values)
-        return self.norm_final_attn(tokens), image
+        if projected is None:
+            seen = attn.tokens_to_pixels(tokens + token_pe, image + image_pe, image)
+        else:
+            keys, values = attn.k_proj(image + image_pe), attn.v_proj(image)
+            seen = attn(attn.q_proj(tokens + token_pe), keys, values)
+        return self.norm_final_attn(tokens + seen), image
 
 
 class MaskDecoder(nnx.Module):
@@ -190,6 +173,11 @@ class MaskDecoder(nnx.Module):
         first = self.transformer.layers[0]
         select = slice(None) if multimask is None else select_masks(multimask)
         per_prompt = image.shape[0] > 1
+        tokens_each = len(output_tokens) + sparse.shape[1]
+        absorbs = chunks.absorb
+        if absorbs is None:
+            absorbs = first.cross_attn_token_to_image.absorbs(tokens_each)
+        shared = None if per_prompt or absorbs else first.project_image(image, image_pe)
 
         def decode(args: tuple[Any, ...]) -> tuple[Array, Array]:
             sparse, present, hq_only, *own = args
@@ -199,7 +187,7 @@ class MaskDecoder(nnx.Module):
             )
             valid = jnp.concatenate([jnp.ones((p, len(output_tokens)), bool), present], 1)
             pixels = own[0] if own else image
-            projected = first.project_image(pixels, image_pe) if own else shared
+            projected = first.project_image(pixels, image_pe) if own and not absorbs else shared
             tokens, pixels = self.transformer(tokens, pixels, image_pe, projected, valid)
             upscaled = self.output_upscaling(pixels)  # p n 4 4 c/8
             weights, quality = self._weights(tokens), self._quality(tokens)
@@ -212,7 +200,6 @@ class MaskDecoder(nnx.Module):
         together = None if chunks.pixels is None else max(1, chunks.pixels // (g * g))
         if per_prompt:
             return map_blocks(decode, (sparse, present, hq_only, image), together)
-        shared = first.project_image(image, image_pe)
         return map_blocks(decode, (sparse, present, hq_only), together)
 
     def _weights(self, tokens: Array) -> Array:

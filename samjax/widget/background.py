@@ -11,9 +11,9 @@ from typing import Any
 
 from samjax.annotations.records import Record
 from samjax.automatic import SamAutomaticMaskGenerator
+from samjax.embeddings import ImageEmbedding
 from samjax.engine import Segmenter
 from samjax.errors import PromptError, SamjaxError
-from samjax.predictor import ImageEmbedding
 from samjax.widget.decode import fitted
 
 SIDE = 1024  # automatic masks are looked for in a copy of this size at most

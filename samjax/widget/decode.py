@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt32
 from PIL import Image
 
+from samjax.embeddings import ImageEmbedding
 from samjax.engine import Segmenter
-from samjax.predictor import ImageEmbedding, SamPredictor
+from samjax.predictor import SamPredictor
 from samjax.rle import rle_to_mask, to_coco_rle
 from samjax.widget.session import Prompt, Recipe, paint
 from samjax.widget.store import Result

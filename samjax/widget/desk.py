@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any, SupportsFloat
 
 from samjax.annotations.records import Record
+from samjax.embeddings import ImageEmbedding
 from samjax.engine import Segmenter
 from samjax.errors import ImageError, PromptError
-from samjax.predictor import ImageEmbedding, SamPredictor
+from samjax.predictor import SamPredictor
 from samjax.widget import messages, session, view
 from samjax.widget.background import Proposals
 from samjax.widget.decode import nearest_candidate

@@ -22,9 +22,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from samjax.embeddings import ImageEmbedding
 from samjax.errors import ImageError, SamjaxError
 from samjax.image import read_image
-from samjax.predictor import ImageEmbedding, SamPredictor
+from samjax.predictor import SamPredictor
 from samjax.preprocess import read_for
 from samjax.widget.decode import Size, fitted, predict
 from samjax.widget.results import DISPLAY

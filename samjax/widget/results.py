@@ -7,8 +7,8 @@ from collections import OrderedDict
 import numpy as np
 from jaxtyping import Bool
 
+from samjax.embeddings import ImageEmbedding
 from samjax.engine import Segmenter
-from samjax.predictor import ImageEmbedding
 from samjax.widget.decode import (
     Candidates,
     Size,

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from samjax.annotations.records import Record
-from samjax.predictor import ImageEmbedding
+from samjax.embeddings import ImageEmbedding
 from samjax.rle import to_mask
 from samjax.viz import PALETTE, overlay
 from samjax.widget.decode import Candidates, fitted, resized, row_runs

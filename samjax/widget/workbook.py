@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from samjax.embeddings import ImageEmbedding
 from samjax.engine import Segmenter
 from samjax.errors import AnnotationError
-from samjax.predictor import ImageEmbedding
 from samjax.widget.decode import Size
 from samjax.widget.results import Results
 from samjax.widget.session import Object, Session, State

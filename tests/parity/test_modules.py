@@ -23,6 +23,7 @@ pytestmark = pytest.mark.parity
 CHUNKS = {"unchunked": UNCHUNKED, "cpu": CPU_CHUNKS, "accelerator": ACCELERATOR_CHUNKS}
 # Cuts everything at these small sizes as well, where the presets hold most in one piece
 CHUNKS["fine"] = Chunks(heads=1, queries=8, tokens=5, pixels=1)
+CHUNKS["fused, absorbed"] = Chunks(fused_width=256, fused_by="xla", absorb=True)
 
 
 class Both:
@@ -54,7 +55,7 @@ def both(request: pytest.FixtureRequest) -> Both:
 # All sizes with what runs on a CPU; the other presets where they cut differently
 PAIRS = [(name, "cpu") for name in SIZES]
 PAIRS += [("padded windows", chunks) for chunks in CHUNKS if chunks != "cpu"]
-PAIRS += [("wide", "accelerator")]
+PAIRS += [("wide", "accelerator"), ("wide", "fused, absorbed")]
 by_chunks = pytest.mark.parametrize(("name", "chunks"), PAIRS)
 
 
@@ -186,8 +187,9 @@ def test_prompt_encoder(both: Both, case: str, ledger):
     ledger.embedding("mask prompts", np.broadcast_to(ours, theirs.shape), theirs)
 
 
+@pytest.mark.parametrize("absorbed", [False, True])
 @pytest.mark.parametrize("own_image", [False, True])
-def test_two_way_transformer(both: Both, own_image: bool, ledger):
+def test_two_way_transformer(both: Both, own_image: bool, absorbed: bool, ledger):
     decoder, official = both.ours.decoder.mask_decoder, both.official.mask_decoder
     g, c, p = both.config.grid, both.config.mask_decoder.embed_dim, 2
     image, tokens, pe = noise(p, g * g, c), noise(p, 7, c, seed=1), noise(g * g, c, seed=2)
@@ -199,7 +201,9 @@ def test_two_way_transformer(both: Both, own_image: bool, ledger):
 
     theirs = official.transformer(grid(image), grid(np.stack([pe] * p)), torch.from_numpy(tokens))
     pixels = jnp.asarray(image if own_image else image[:1])
-    first = decoder.transformer.layers[0].project_image(pixels, jnp.asarray(pe))
+    first = None
+    if not absorbed:
+        first = decoder.transformer.layers[0].project_image(pixels, jnp.asarray(pe))
     ours = decoder.transformer(
         jnp.asarray(tokens), pixels, jnp.asarray(pe), first, jnp.ones((p, 7), bool)
     )
