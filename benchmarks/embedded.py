@@ -5,14 +5,13 @@
 
 Each data set runs through the ``overview`` protocol of benchmarks.miou, with everything it writes,
 in a folder of its own; the tables of all stand together in ``table.md`` and ``table.json``.
-Killed and started again, it goes on where it stopped. Classical methods need
-``pip install '.[bench]'``.
+Killed and started again, it goes on where it stopped. ``benchmarks.miou.independent`` takes each
+of these folders as its ``--run``. Classical methods need ``pip install '.[bench]'``.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,8 +95,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SamjaxError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    cli.exit_code(main)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 from collections import defaultdict
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from benchmarks.miou.protocol import (
 from benchmarks.miou.samples import Dataset, Filters
 from samjax.errors import AnnotationError
 
+_ENTRIES = ("image_id", "category_id", "bbox", "score")
 _NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -42,12 +42,10 @@ def read_detections(path: Path, dataset: Dataset) -> dict[str, list[dict]]:
             f"{dataset.name}: a detector's boxes are scored against a COCO file: give it as --data"
         )
     content = read_json(path)
-    wanted = {"image_id", "category_id", "bbox", "score"}
-    if not isinstance(content, list) or not all(
-        isinstance(d, dict) and wanted <= d.keys() for d in content
-    ):
+    if not isinstance(content, list) or not all(map(_is_detection, content)):
         raise AnnotationError(
-            f"{path}: not COCO results: a list of objects with {', '.join(sorted(wanted))}"
+            f"{path}: not COCO results: a list of objects with {', '.join(_ENTRIES)}, the box as "
+            "four finite numbers"
         )
     found: dict[str, list[dict]] = defaultdict(list)
     for detection in content:
@@ -57,6 +55,16 @@ def read_detections(path: Path, dataset: Dataset) -> dict[str, list[dict]]:
             f"{path}: none of its {len(content)} detections is on an image of {dataset.name}"
         )
     return dict(found)
+
+
+def _is_detection(found: Any) -> bool:
+    if not isinstance(found, dict) or not found.keys() >= set(_ENTRIES):
+        return False
+    try:
+        numbers = np.array([*found["bbox"], found["score"]], np.float64)
+    except (TypeError, ValueError):
+        return False
+    return numbers.shape == (5,) and bool(np.isfinite(numbers).all())
 
 
 def measure(predictor: Predictor, case: Case, options: Options) -> list[Row]:
@@ -100,8 +108,10 @@ def summarise(rows: Sequence[Row], dataset: Dataset) -> dict[str, Any]:
     assert dataset.source is not None  # read_detections has seen to it
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth = COCO()
-        truth.dataset = copy.deepcopy(read_json(dataset.source))
+        truth.dataset = read_json(dataset.source)
         truth.dataset.setdefault("info", {})
+        for annotation in truth.dataset["annotations"]:
+            annotation.setdefault("iscrowd", 0)  # LVIS has no crowds
         truth.createIndex()
         ids = {str(i): i for i in truth.getImgIds()}
         results = [

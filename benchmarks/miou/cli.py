@@ -8,6 +8,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 import samjax
 from benchmarks.miou import classical
 from benchmarks.miou.boxes import read_detections
-from benchmarks.miou.datasets import KINDS, open_dataset
+from benchmarks.miou.datasets import add_data_arguments, asked_dataset
 from benchmarks.miou.journal import Journal
 from benchmarks.miou.methods import METHODS
 from benchmarks.miou.pictures import write_pictures
@@ -27,7 +28,7 @@ from benchmarks.miou.protocol import Method, Options
 from benchmarks.miou.report import markdown, summarise, write_csv, write_json
 from benchmarks.miou.runner import Measured, measure_dataset
 from benchmarks.miou.samples import Dataset, Filters, draw
-from benchmarks.speed import source
+from benchmarks.models import source
 from samjax.errors import SamjaxError
 from samjax.files import replacing
 
@@ -41,18 +42,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         epilog="protocols:\n" + "\n".join(f"  {m.name:10s} {m.about}" for m in METHODS.values()),
     )
     parser.add_argument("protocol", choices=METHODS, metavar="PROTOCOL", help="see below")
-    parser.add_argument(
-        "--data", required=True, help="COCO or LVIS JSON, or a folder of images and label maps"
-    )
-    parser.add_argument("--images", help="the images, where they are not in the usual place")
-    parser.add_argument("--kind", choices=KINDS, help="the data's layout, where unclear")
-    parser.add_argument("--first-annotator", action="store_true", help="BSDS500: only the first")
+    add_data_arguments(parser)
     parser.add_argument("--model", default="embedded", help="embedded, vit_b, ..., or a checkpoint")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", help="cpu, gpu, gpu:1, tpu")
     parser.add_argument("--devices", type=int, default=1, help="images at a time, one a device")
     parser.add_argument("--out", required=True, help="folder; run again to go on where it stopped")
-    parser.add_argument("--limit", type=int, help="the first images only")
     parser.add_argument("--min-area", type=float, help="of masks, in pixels")
     parser.add_argument("--min-fraction", type=float, help="of masks, as a part of the image")
     parser.add_argument("--pictures", type=int, default=4, help="of best and of worst cases")
@@ -67,10 +62,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         raise SamjaxError("--detections RESULTS.json belongs to the protocol boxes, which needs it")
     if given.refine and given.protocol != "boxes":
         raise SamjaxError("--refine belongs to the protocol boxes")
-    for name, least in (("limit", 1), ("devices", 1), ("pictures", 0), ("classical", 0)):
-        value = getattr(given, name)
-        if value is not None and value < least:
-            raise SamjaxError(f"--{name} {value}: at least {least}")
+    for name, least in (("devices", 1), ("pictures", 0), ("classical", 0)):
+        if getattr(given, name) < least:
+            raise SamjaxError(f"--{name} {getattr(given, name)}: at least {least}")
     return given
 
 
@@ -78,8 +72,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Run, write and print the report; returns the summary."""
     given = parse(arguments)
     method = METHODS[given.protocol]
-    dataset = open_dataset(given.data, given.images, given.kind, given.first_annotator)
-    dataset = dataset.first(given.limit)
+    dataset = asked_dataset(given)
     filters = chosen_filters(method, dataset, given)
     options = chosen_options(method, dataset, filters, given)
     models = load_models(given)
@@ -145,15 +138,17 @@ def chosen_options(
 
 def load_models(given: argparse.Namespace) -> list[samjax.Segmenter]:
     """The model, once for each device."""
-    devices: list[Any] = [given.device]
-    if given.devices > 1:
-        found = jax.devices(given.device)
-        if len(found) < given.devices:
-            raise SamjaxError(
-                f"--devices {given.devices}: JAX sees {len(found)} of them: ask for fewer"
-            )
-        devices = list(found[: given.devices])
-    return [samjax.load(source(given.model), dtype=given.dtype, device=d) for d in devices]
+
+    def load(device: str | jax.Device | None) -> samjax.Segmenter:
+        return samjax.load(source(given.model), dtype=given.dtype, device=device)
+
+    first = load(given.device)
+    others = [d for d in jax.devices(first.device.platform) if d != first.device]
+    if given.devices > 1 + len(others):
+        raise SamjaxError(
+            f"--devices {given.devices}: JAX sees {1 + len(others)} of them: ask for fewer"
+        )
+    return [first, *map(load, others[: given.devices - 1])]
 
 
 def settings(
@@ -167,7 +162,8 @@ def settings(
     return {
         "protocol": method.name,
         "data": dataset.name,
-        "images": str(len(dataset)),
+        "images": len(dataset),
+        "fingerprint of the data": dataset.fingerprint,
         "layout": dataset.kind,
         "note": dataset.note,
         "crowds": filters.crowd,
@@ -235,9 +231,17 @@ def machine(measured: Measured) -> dict[str, Any]:
 
 
 def command(arguments: list[str] | None = None) -> None:
-    """``main``; wrong input gives one line and exit code 2."""
+    """``main`` as a command."""
+    exit_code(lambda: main(arguments))
+
+
+def exit_code(job: Callable[[], Any]) -> None:
+    """Run a command: wrong input gives one line and exit code 2, an interrupt 130."""
     try:
-        main(arguments)
+        job()
     except SamjaxError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)

@@ -12,7 +12,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from benchmarks.miou.samples import Dataset, Entry, Target
-from samjax.errors import AnnotationError, SamjaxError
+from samjax.errors import AnnotationError
 from samjax.rle import to_mask
 
 
@@ -51,6 +51,22 @@ def open_coco(annotations: Path, images: Path | None = None) -> Dataset:
     folder = images or _image_folder(annotations)
     if not folder.is_dir():
         raise AnnotationError(f"{folder}: no such folder of images: give it with --images")
+    try:
+        entries = _entries(content, folder)
+    except (KeyError, TypeError) as error:
+        raise AnnotationError(
+            f"{annotations}: not a COCO file: an image or annotation of it is malformed or lacks "
+            f"an entry ({error})"
+        ) from error
+    if missing := [e.path for e in entries if not e.path.is_file()]:
+        raise AnnotationError(
+            f"{missing[0]}: no such image, {len(missing)} of {len(entries)} that "
+            f"{annotations.name} lists are missing: give their folder with --images"
+        )
+    return Dataset(annotations.stem, "coco", entries, source=annotations)
+
+
+def _entries(content: dict[str, Any], folder: Path) -> list[Entry]:
     found: dict[Any, list[dict]] = defaultdict(list)
     for annotation in content["annotations"]:
         found[annotation["image_id"]].append(annotation)
@@ -59,12 +75,7 @@ def open_coco(annotations: Path, images: Path | None = None) -> Dataset:
         path = _image_path(folder, _file_name(image))
         load = partial(_load, found.get(image["id"], []), image["height"], image["width"], path)
         entries.append(Entry(str(image["id"]), path, load))
-    if missing := [e.path for e in entries if not e.path.is_file()]:
-        raise AnnotationError(
-            f"{missing[0]}: no such image, {len(missing)} of {len(entries)} that "
-            f"{annotations.name} lists are missing: give their folder with --images"
-        )
-    return Dataset(annotations.stem, "coco", entries, source=annotations)
+    return entries
 
 
 def _file_name(image: dict) -> str:
@@ -97,18 +108,19 @@ def _load(annotations: list[dict], height: int, width: int, path: Path) -> list[
 
 
 def _target(annotation: dict, height: int, width: int, path: Path) -> Target:
+    name = str(annotation.get("id"))
     try:
         mask = decode(annotation["segmentation"], height, width)
-    except (KeyError, TypeError, ValueError, SamjaxError) as error:
+        box = None
+        if "bbox" in annotation:
+            x, y, w, h = annotation["bbox"]
+            box = (x, y, x + w, y + h)
+    except Exception as error:  # pycocotools raises nothing narrower
         raise AnnotationError(
-            f"{path.name}: annotation {annotation.get('id')} has no usable segmentation ({error})"
+            f"{path.name}: annotation {name} has no usable segmentation or bbox ({error})"
         ) from error
-    box = None
-    if "bbox" in annotation:
-        x, y, w, h = annotation["bbox"]
-        box = (x, y, x + w, y + h)
     return Target(
-        id=str(annotation["id"]),
+        id=name,
         mask=mask,
         box=box,
         area=float(annotation.get("area", np.count_nonzero(mask))),

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
+from benchmarks.miou.cell_folders import has_cell_folders, open_cell_folders
 from benchmarks.miou.coco_files import open_coco
 from benchmarks.miou.folder_files import LAYOUTS, open_folder
 from benchmarks.miou.samples import Dataset
 from samjax.errors import AnnotationError
 
-KINDS = ("coco", *LAYOUTS)
+KINDS = ("coco", "bbbc038", *LAYOUTS)
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``open_dataset``, and which part of it."""
+    parser.add_argument(
+        "--data", required=True, help="COCO or LVIS JSON, or a folder of images and label maps"
+    )
+    parser.add_argument("--images", help="the images, where they are not in the usual place")
+    parser.add_argument("--kind", choices=KINDS, help="the data's layout, where unclear")
+    parser.add_argument("--first-annotator", action="store_true", help="BSDS500: only the first")
+    parser.add_argument("--limit", type=int, help="the first images only")
+
+
+def asked_dataset(given: argparse.Namespace) -> Dataset:
+    """The data set of the options of ``add_data_arguments``.
+
+    Raises:
+        AnnotationError: as ``open_dataset``; or a limit below 1.
+    """
+    if given.limit is not None and given.limit < 1:
+        raise AnnotationError(f"--limit {given.limit}: at least 1")
+    dataset = open_dataset(given.data, given.images, given.kind, given.first_annotator)
+    return dataset.first(given.limit)
 
 
 def open_dataset(
@@ -22,8 +47,8 @@ def open_dataset(
 
     Args:
         path: a COCO or LVIS annotation file; a folder of images beside whose parent's
-            ``annotations`` folder such a file lies (``coco/val2017``); or a folder in one of
-            the layouts of folder_files.
+            ``annotations`` folder such a file lies (``coco/val2017``); BBBC038's folder of
+            folders; or a folder in one of the layouts of folder_files.
         images: the folder of images, where it is not the usual one.
         kind: one of KINDS, where the path alone does not tell.
         first_only: only the first label map of each image.
@@ -40,4 +65,6 @@ def open_dataset(
     beside = given.parent / "annotations" / f"instances_{given.name}.json"
     if kind == "coco" or (kind is None and beside.is_file()):
         return open_coco(beside, pictures or given)
+    if kind == "bbbc038" or (kind is None and has_cell_folders(given)):
+        return open_cell_folders(given)
     return open_folder(given, kind, pictures, first_only)

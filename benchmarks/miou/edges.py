@@ -9,7 +9,15 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmarks.miou import classical
-from benchmarks.miou.edge_maps import Counts, compare, mask_edges, outlines, thin_map
+from benchmarks.miou.edge_maps import (
+    THRESHOLDS,
+    Counts,
+    compare,
+    mask_edges,
+    outlines,
+    thin,
+    thin_map,
+)
 from benchmarks.miou.protocol import (
     Case,
     Method,
@@ -17,6 +25,7 @@ from benchmarks.miou.protocol import (
     Predictor,
     Published,
     Row,
+    encode_mask,
     prompts_at_once,
     tight_box,
 )
@@ -88,11 +97,21 @@ def measure(predictor: Predictor, case: Case, _: Options) -> list[Row]:
     """One row an image: the counts at all thresholds, and the best F of the image."""
     classical.require()
     predictor.set_image(case.image)
-    found = compare(edge_map(predictor, case.image.shape), people(case.targets))
+    edges, truths = edge_map(predictor, case.image.shape), people(case.targets)
+    found = compare(edges, truths)
     f = f_measure(*rates(found))
-    counts = [column.tolist() for column in found]
-    values = {"best_f": float(f.max())}
-    return [{"target": "edges", "area": 0.0, "category": None, "values": values, "counts": counts}]
+    best = THRESHOLDS[int(f.argmax())]
+    return [
+        {
+            "target": "edges",
+            "area": 0.0,
+            "category": None,
+            "values": {"best_f": float(f.max())},
+            "counts": [column.tolist() for column in found],
+            "rle": encode_mask(thin(edges >= best)),
+            "truth": encode_mask(np.any(truths, axis=0)),
+        }
+    ]
 
 
 def rates(counts: Counts) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"]]:

@@ -16,6 +16,7 @@ from benchmarks.miou.protocol import (
     Published,
     Row,
     chunks,
+    confident,
     encode_mask,
     row,
     tight_box,
@@ -50,21 +51,16 @@ def measure(predictor: Predictor, case: Case, options: Options) -> list[Row]:
                 for t in targets
             ]
         )
-        chosen = {"box": _confident(predictor.predict_many(boxes=boxes))}
+        chosen = {"box": confident(predictor.predict_many(boxes=boxes))}
         for count in CLICKS:
             labels = np.ones((len(targets), count), np.int32)
             answer = predictor.predict_many(points[:, :count], labels)
-            chosen[f"clicks_{count}"] = _confident(answer)
+            chosen[f"clicks_{count}"] = confident(answer)
         for i, target in enumerate(targets):
             values = {name: iou(masks[i], target.mask) for name, masks in chosen.items()}
             prompt = {"points": [[*map(int, points[i, 0]), 1]]}
             rows.append(row(target, values, prompt=prompt, rle=encode_mask(chosen["clicks_1"][i])))
     return rows
-
-
-def _confident(answer: tuple) -> list[np.ndarray]:
-    masks, scores, _ = answer
-    return [m[int(np.argmax(s))] for m, s in zip(masks, scores, strict=True)]
 
 
 _SOURCE = "EfficientSAM paper (arXiv 2312.00863), table 4"

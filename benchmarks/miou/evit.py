@@ -14,6 +14,7 @@ from benchmarks.miou.protocol import (
     Published,
     Row,
     chunks,
+    confident,
     encode_mask,
     row,
     tight_box,
@@ -31,9 +32,8 @@ def measure(predictor: Predictor, case: Case, _: Options) -> list[Row]:
     rows = []
     for targets in chunks(case):
         boxes = np.array([t.box or tight_box(t.mask) for t in targets])
-        masks, scores, _low_res = predictor.predict_many(boxes=boxes)
-        chosen = [m[int(np.argmax(s))] for m, s in zip(masks, scores, strict=True)]
-        values = [{"box": _iou(m, t.mask)} for m, t in zip(chosen, targets, strict=True)]
+        chosen = confident(predictor.predict_many(boxes=boxes))
+        values = [{"box": iou(m, t.mask)} for m, t in zip(chosen, targets, strict=True)]
         for target, found in zip(targets, values, strict=True):
             # An area on a border counts on both sides of it, as theirs does.
             sizes = {
@@ -47,16 +47,11 @@ def measure(predictor: Predictor, case: Case, _: Options) -> list[Row]:
             session.step()
             if count in CLICKS:
                 for i, target in enumerate(targets):
-                    values[i][f"clicks_{count}"] = _iou(session.chosen[i], target.mask)
+                    values[i][f"clicks_{count}"] = iou(session.chosen[i], target.mask)
         for i, target in enumerate(targets):
             prompt = {"box": [float(v) for v in boxes[i]]}
             rows.append(row(target, values[i], prompt=prompt, rle=encode_mask(chosen[i])))
     return rows
-
-
-def _iou(predicted: np.ndarray, mask: np.ndarray) -> float:
-    """Theirs adds 1e-7 to the union, so that two empty masks score 0."""
-    return iou(predicted, mask) if mask.any() or predicted.any() else 0.0
 
 
 _SOURCE = "EfficientViT-SAM paper (arXiv 2402.05008)"

@@ -15,6 +15,7 @@ from benchmarks.miou.protocol import (
     Published,
     Row,
     chunks,
+    confident,
     encode_mask,
     row,
 )
@@ -71,12 +72,11 @@ def measure(predictor: Predictor, case: Case, _options: Options) -> list[Row]:
     for targets in chunks(case):
         clicks = [fast_click(t.mask) for t in targets]
         ones = np.ones((len(clicks), 1), np.int32)
-        masks, scores, _ = predictor.predict_many(np.array(clicks)[:, None], ones)
-        for i, target in enumerate(targets):
-            chosen = masks[i, int(np.argmax(scores[i]))]
-            prompt = {"points": [[*clicks[i], 1]]}
-            values = {"iou": iou(chosen, target.mask)}
-            rows.append(row(target, values, prompt=prompt, rle=encode_mask(chosen)))
+        masks = confident(predictor.predict_many(np.array(clicks)[:, None], ones))
+        for target, click, mask in zip(targets, clicks, masks, strict=True):
+            values = {"iou": iou(mask, target.mask)}
+            prompt = {"points": [[*click, 1]]}
+            rows.append(row(target, values, prompt=prompt, rle=encode_mask(mask)))
     return rows
 
 

@@ -20,6 +20,8 @@ LABELS = (".png", ".bmp", ".tif", ".tiff", ".mat")
 IGNORED = 128  # GrabCut's and Berkeley's band of pixels that count for nothing
 
 LabelMap = Integer[np.ndarray, "H W"]
+# Label maps of an image and their names -> targets
+Meaning = Callable[[Sequence[LabelMap], Sequence[str]], list[Target]]
 
 
 def read_labels(path: Path) -> list[LabelMap]:
@@ -90,7 +92,7 @@ def _target(mask: np.ndarray, name: str, ignore: np.ndarray | None = None) -> Ta
 
 
 # (images, labels, what a label map means), by layout, the first that fits
-LAYOUTS: dict[str, tuple[str, str, Callable[[Sequence[LabelMap], Sequence[str]], list[Target]]]] = {
+LAYOUTS: dict[str, tuple[str, str, Meaning]] = {
     "bsds": ("images", "segments", segments),
     "bsds-mat": ("images", "groundTruth", segments),
     "grabcut": ("data_GT", "boundary_GT", trimaps),
@@ -132,7 +134,7 @@ def open_folder(
         if own:
             own = own[:1] if first_only else own
             entries.append(
-                Entry(path.stem, path, partial(_load, own, LAYOUTS[kind][2], first_only))
+                Entry(path.stem, path, partial(load_targets, own, LAYOUTS[kind][2], first_only))
             )
     if not entries:
         raise AnnotationError(
@@ -178,11 +180,8 @@ def _suffixed(found: dict[str, list[Path]], stem: str) -> list[Path]:
     return [p for name, paths in found.items() if pattern.fullmatch(name) for p in paths]
 
 
-def _load(
-    paths: list[Path],
-    meaning: Callable[[Sequence[LabelMap], Sequence[str]], list[Target]],
-    first_only: bool,
-) -> list[Target]:
+def load_targets(paths: list[Path], meaning: Meaning, first_only: bool) -> list[Target]:
+    """The targets of an image's label maps; with ``first_only`` of the first annotator's."""
     maps, ids = [], []
     for path in paths:
         found = read_labels(path)

@@ -25,7 +25,7 @@ def measure(predictor: Predictor, case: Case, _: Options) -> list[Row]:
     for targets in chunks(case):
         boxes = np.array([tight_box(t.mask) for t in targets])
         single = predictor.predict_many(boxes=boxes, multimask_output=False)[0]
-        masks, scores, _ = predictor.predict_many(boxes=boxes, multimask_output=True)
+        masks, scores, _low_res = predictor.predict_many(boxes=boxes, multimask_output=True)
         for i, target in enumerate(targets):
             ious = [iou(m, target.mask, target.ignore) for m in masks[i]]
             values = {

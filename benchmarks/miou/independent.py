@@ -4,29 +4,38 @@
     python -m benchmarks.miou.independent --data DATA --run OUT
 
 Reads the masks of a finished run, asks the official SamPredictor on the same weights with prompts
-that it finds itself (OpenCV's distance transform, float32), and compares every IoU. Exit code 1
-where the mean of a measure differs by more than 0.001, or more than 1% of its values by more than
-0.01. Needs ``pip install '.[parity]'`` and ``pip install --no-deps segment-anything``.
+that it finds itself (OpenCV's distance transform, float32), and compares every IoU. Ends with exit
+code 1 where the mean of a measure differs by more than 0.001, or more than 1% of its values by
+more than 0.01. The table is left in OUT/official.md; killed and started again, it goes on where it
+stopped. Needs ``pip install '.[parity]'`` and ``pip install --no-deps segment-anything``.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
+import json
+import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import local
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 import samjax
-from benchmarks.miou.datasets import KINDS, open_dataset
-from benchmarks.miou.samples import Entry, Filters
-from benchmarks.speed import source
+from benchmarks.miou.cli import exit_code
+from benchmarks.miou.datasets import add_data_arguments, asked_dataset
+from benchmarks.miou.journal import Journal
+from benchmarks.miou.samples import Entry, Filters, Target
+from benchmarks.models import source
 from samjax.errors import SamjaxError
+from samjax.files import replacing
 
 MEASURES = ("click", "click_oracle", "clicks_3", "clicks_5", "box", "box_confident", "box_oracle")
 MEAN_LIMIT, SINGLE_LIMIT, SINGLE_PART = 0.001, 0.01, 0.99
@@ -58,25 +67,31 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.logical_and(a, b).sum() / np.logical_or(a, b).sum())
 
 
-def official_values(predictor: Any, mask: np.ndarray) -> dict[str, float]:
-    """All MEASURES of one mask by the official predictor, whose image is set."""
+def official_values(predictor: Any, target: Target) -> dict[str, float]:
+    """All MEASURES of one target by the official predictor, whose image is set."""
+    mask = target.mask
+    counted = np.ones_like(mask) if target.ignore is None else ~target.ignore
+
+    def score(predicted: np.ndarray) -> float:
+        return _overlap(predicted & counted, mask & counted)
+
     ys, xs = np.nonzero(mask)
     box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float64)
     single, _, _ = predictor.predict(box=box, multimask_output=False)
     three, scores, _ = predictor.predict(box=box, multimask_output=True)
-    ious = [_overlap(m, mask) for m in three]
-    values = {"box": _overlap(single[0], mask), "box_confident": ious[int(scores.argmax())]}
+    ious = [score(m) for m in three]
+    values = {"box": score(single[0]), "box_confident": ious[int(scores.argmax())]}
     values["box_oracle"] = max(ious)
     points, labels = [_deepest(mask)], [1]
     masks, scores, logits = predictor.predict(
         np.array(points, np.float64), np.array(labels), multimask_output=True
     )
     best = int(scores.argmax())
-    values["click"] = _overlap(masks[best], mask)
-    values["click_oracle"] = max(_overlap(m, mask) for m in masks)
+    values["click"] = score(masks[best])
+    values["click_oracle"] = max(score(m) for m in masks)
     now, fed = masks[best], logits[best : best + 1]
     for count in range(2, 6):
-        wrong = now != mask
+        wrong = (now != mask) & counted
         if wrong.any():
             x, y = _deepest(wrong)
             points.append((x, y))
@@ -89,42 +104,80 @@ def official_values(predictor: Any, mask: np.ndarray) -> dict[str, float]:
             )
             now = masks[0]
         if count in (3, 5):
-            values[f"clicks_{count}"] = _overlap(now, mask)
+            values[f"clicks_{count}"] = score(now)
     return values
 
 
-def read_run(path: Path) -> dict[tuple[str, str], dict[str, float]]:
-    """The MEASURES of masks.csv by image and target.
+Values = dict[str, float]
+Run = Mapping[tuple[str, str], Values]
+
+
+def read_run(path: Path) -> tuple[Run, dict[str, Any]]:
+    """The MEASURES of masks.csv by image and target, and what the run was asked.
 
     Raises:
         SamjaxError: no such run, or not of the protocol overview.
     """
     try:
+        asked = json.loads((path / "summary.json").read_text(encoding="utf-8"))["asked"]
         with (path / "masks.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return {(r["image"], r["target"]): {m: float(r[m]) for m in MEASURES} for r in rows}
+        run = {(r["image"], r["target"]): {m: float(r[m]) for m in MEASURES} for r in rows}
     except (OSError, KeyError, ValueError) as error:
         raise SamjaxError(
             f"{path}: not a finished run of `python -m benchmarks.miou overview` ({error!r})"
         ) from error
+    return run, asked
 
 
-def compare(
-    run: dict[tuple[str, str], dict[str, float]], entries: Iterable[Entry], predictor: Any
-) -> dict[str, Agreement]:
-    """Every measure of a run beside the official predictor's."""
-    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    wanted = {image for image, _ in run}
-    for entry in entries:
-        if entry.id not in wanted:
-            continue
+def measure(run: Run, entry: Entry, predictor: Any) -> dict[str, Values]:
+    """The official values of those targets of an image that the run has."""
+    targets = [t for t in entry.targets(Filters(True, 0)) if (entry.id, t.id) in run]
+    if targets:
         predictor.set_image(entry.image())
-        for target in entry.targets(Filters()):
-            ours = run.get((entry.id, target.id))
-            if ours is not None:
-                theirs = official_values(predictor, target.mask)
-                for name in MEASURES:
-                    pairs[name].append((ours[name], theirs[name]))
+    return {t.id: official_values(predictor, t) for t in targets}
+
+
+def measure_all(
+    run: Run,
+    entries: Sequence[Entry],
+    make: Callable[[], Any],
+    journal: Journal,
+    workers: int,
+) -> dict[tuple[str, str], Values]:
+    """What the journal does not hold yet, several images at a time; all of it is returned.
+
+    ``make``: an official predictor, one for each worker.
+    """
+    wanted = {image for image, _ in run}
+    left = [e for e in entries if e.id in wanted and e.id not in journal.results]
+    own = local()
+
+    def job(entry: Entry) -> dict[str, Any]:
+        if not hasattr(own, "predictor"):
+            own.predictor = make()
+        return {"image": entry.id, "values": measure(run, entry, own.predictor)}
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for found in tqdm(pool.map(job, left), total=len(left), unit="image", disable=None):
+            journal.add(found)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return {
+        (e.id, target): values
+        for e in entries
+        if e.id in journal.results
+        for target, values in journal.results[e.id]["values"].items()
+    }
+
+
+def compare(run: Run, official: Run) -> dict[str, Agreement]:
+    """Every measure of a run beside the official predictor's, on the masks that both have."""
+    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for key, theirs in official.items():
+        for name in MEASURES:
+            pairs[name].append((run[key][name], theirs[name]))
     result = {}
     for name, values in pairs.items():
         ours, theirs = np.array(values).T
@@ -133,12 +186,19 @@ def compare(
     return result
 
 
-def official_predictor(sam: samjax.Segmenter) -> Any:
-    """The official SamPredictor with the weights of a loaded model."""
+def official_predictor(sam: samjax.Segmenter) -> Callable[[], Any]:
+    """Makes official SamPredictors with the weights of a loaded model, which they share.
+
+    PyTorch gets one thread: several wait for each other longer than such small products take.
+    """
+    import torch
+
     from convert.official import OfficialPredictor, load_official
     from samjax.checkpoint.loading import to_official
 
-    return OfficialPredictor(load_official(sam.config, to_official(sam.parameters(), sam.config)))
+    torch.set_num_threads(1)
+    model = load_official(sam.config, to_official(sam.parameters(), sam.config))
+    return lambda: OfficialPredictor(model)
 
 
 def table(result: dict[str, Agreement]) -> str:
@@ -155,31 +215,49 @@ def table(result: dict[str, Agreement]) -> str:
     return "\n".join(lines)
 
 
+def verdict(result: Mapping[str, Agreement]) -> str:
+    """One line: whether all measures agree, or which do not."""
+    wrong = [name for name, a in result.items() if not a.good]
+    limits = f"means within {MEAN_LIMIT}, {SINGLE_PART:.0%} of the masks within {SINGLE_LIMIT}"
+    return f"DISAGREES ({limits}): {', '.join(wrong)}" if wrong else f"Agrees: {limits}."
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Compare and print; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.miou.independent", description=__doc__.split("\n\n")[0]
     )
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--images")
-    parser.add_argument("--kind", choices=KINDS)
+    add_data_arguments(parser)
     parser.add_argument("--run", required=True, help="the --out of the overview run")
-    parser.add_argument("--model", default="embedded")
-    parser.add_argument("--limit", type=int, help="the first images only")
+    parser.add_argument("--model", default="embedded", help="embedded, vit_b, ..., or a checkpoint")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="images at a time")
     given = parser.parse_args(arguments)
-    run = read_run(Path(given.run).expanduser())
-    dataset = open_dataset(given.data, given.images, given.kind).first(given.limit)
-    predictor = official_predictor(samjax.load(source(given.model)))
-    result = compare(run, tqdm(dataset.entries, unit="image", disable=None), predictor)
-    if not result:
-        raise SamjaxError(f"{given.run}: holds no mask of {dataset.name}: give its own --data")
-    print(table(result))
+    if given.workers < 1:
+        raise SamjaxError(f"--workers {given.workers}: at least 1")
+    folder = Path(given.run).expanduser()
+    run, asked = read_run(folder)
+    dataset = asked_dataset(given)
+    sam = samjax.load(source(given.model))
+    if sam.fingerprint != asked["weights"]:
+        raise SamjaxError(f"{folder}: a run of other weights than {given.model}: give its --model")
+    digest = hashlib.sha256((folder / "masks.csv").read_bytes()).hexdigest()[:12]
+    header = {"masks.csv": digest, "weights": sam.fingerprint}
+    journal = Journal(folder / "official.jsonl", header)
+    official = measure_all(run, dataset.entries, official_predictor(sam), journal, given.workers)
+    if not official:
+        raise SamjaxError(f"{folder}: holds no mask of {dataset.name}: give its own --data")
+    if given.limit is None and len(official) < len(run):
+        raise SamjaxError(
+            f"{folder}: {len(run) - len(official)} of its {len(run)} masks are not in "
+            f"{dataset.name}: give its own --data"
+        )
+    result = compare(run, official)
+    text = f"{table(result)}\n\n{verdict(result)}\n"
+    with replacing(folder / "official.md") as temporary:
+        temporary.write_text(text, "utf-8")
+    print(text)
     return 0 if all(a.good for a in result.values()) else 1
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except SamjaxError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    exit_code(lambda: sys.exit(main()))

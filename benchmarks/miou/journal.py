@@ -32,8 +32,8 @@ class Journal:
         first, *lines = whole.decode("utf-8").split("\n")
         if first != header:
             raise SamjaxError(
-                f"{self._path.parent}: holds a run with another {_difference(first, header)}: "
-                "choose another --out, or remove the folder"
+                f"{self._path}: of a run with another {_difference(first, header)}: "
+                "choose another folder, or remove this file"
             )
         for line in lines:
             result = json.loads(line)

@@ -12,6 +12,7 @@ from benchmarks.miou.protocol import (
     Options,
     Predictor,
     Row,
+    encode_mask,
     prompts_at_once,
 )
 
@@ -98,7 +99,16 @@ def measure(predictor: Predictor, case: Case, _: Options) -> list[Row]:
         contour = [surface_dice(p, t, TOLERANCE) for p, t in pairs]
         values |= {"nsd": float(np.mean(slab)), "nsd_contour": float(np.mean(contour))}
     area = float(np.count_nonzero(truth))
-    return [{"target": "all labels", "area": area, "category": None, "values": values}]
+    return [
+        {
+            "target": "all labels",
+            "area": area,
+            "category": None,
+            "values": values,
+            "rle": encode_mask(painted > 0),
+            "truth": encode_mask(truth > 0),
+        }
+    ]
 
 
 NOTES = """\

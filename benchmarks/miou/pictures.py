@@ -26,15 +26,19 @@ def extremes(rows: Sequence[Row], measure: str, count: int) -> tuple[list[Row], 
 
 def draw(entry: Entry, row: Row) -> np.ndarray:
     """The photograph with the true mask, beside it with the predicted one and the prompt."""
-    everything = entry.targets(Filters(crowd=True, min_area=0))
-    # A detection has no target of its own.
-    truth = next((t.mask[None] for t in everything if t.id == row["target"]), None)
     image = entry.image()
+    size = image.shape[:2]
+    truth: np.ndarray | None
+    if "truth" in row:  # of the whole image
+        truth = decode_mask(row["truth"], size)
+    else:  # a detection has no target of its own
+        everything = entry.targets(Filters(crowd=True, min_area=0))
+        truth = next((t.mask for t in everything if t.id == row["target"]), None)
     prompt: dict[str, Any] = row.get("prompt", {})
     points = np.array(prompt.get("points", np.zeros((0, 3))), np.float64).reshape(-1, 3)
     boxes = np.array([prompt["box"]]) if "box" in prompt else None
-    predicted = decode_mask(row["rle"], image.shape[:2])
-    left = image if truth is None else samjax.overlay(image, truth, colors=[TRUTH])
+    predicted = decode_mask(row["rle"], size)
+    left = image if truth is None else samjax.overlay(image, truth[None], colors=[TRUTH])
     right = samjax.overlay(
         image, predicted[None], points[:, :2], points[:, 2], boxes, colors=[PREDICTION]
     )

@@ -80,8 +80,9 @@ class Method:
 
     ``measure`` turns an image into rows; the image is not set yet. ``columns``: the measures
     that are averaged, with their titles. ``main``: the one by which best and worst cases are
-    shown, of the mask in a row's ``rle``. ``summarise``: further entries of the summary.
-    ``rows_are``: what rows are of. ``needs_targets``: images without targets have no rows.
+    shown: the mask in a row's ``rle`` beside its target, or the mask in its ``truth``.
+    ``summarise``: further entries of the summary. ``rows_are``: what rows are of.
+    ``needs_targets``: images without targets have no rows.
     """
 
     name: str
@@ -107,6 +108,11 @@ def chunks(case: Case) -> Iterator[list[Target]]:
     size = prompts_at_once(case.image.shape)
     for start in range(0, len(case.targets), size):
         yield list(case.targets[start : start + size])
+
+
+def confident(answer: samjax.Prediction) -> list[Bool[np.ndarray, "H W"]]:
+    """Of each prompt's masks the one with the highest predicted IoU."""
+    return [m[int(np.argmax(s))] for m, s in zip(answer.masks, answer.scores, strict=True)]
 
 
 def tight_box(mask: Bool[np.ndarray, "H W"]) -> tuple[float, float, float, float]:

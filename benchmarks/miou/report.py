@@ -104,7 +104,7 @@ def markdown(method: Method, summary: Mapping[str, Any], pictures: Mapping[str, 
     ]
     parts += [extra_table(name, summary[name]) for name in EXTRA if name in summary]
     if summary["images without a target"]:
-        parts.append(f"{summary['images without a target']} images had no target that takes part.")
+        parts.append(f"Images with nothing to measure: {summary['images without a target']}.")
     asked_lines = [f"- {key}: {value}" for key, value in asked.items() if value not in (None, "")]
     parts.append("Settings:\n\n" + "\n".join(asked_lines))
     if pictures:

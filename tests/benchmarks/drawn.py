@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 import samjax
-from benchmarks.miou.protocol import tight_box
-from benchmarks.miou.samples import Dataset, Filters
+from benchmarks.miou import med
+from benchmarks.miou.protocol import Options, encode_mask, tight_box
+from benchmarks.miou.samples import Dataset, Entry, Filters
 
 HEIGHT, WIDTH = 60, 80
 # (x, y, width, height) of the objects of each image, apart from each other
@@ -113,6 +114,9 @@ def label_map(objects: Sequence[Sequence[int]]) -> np.ndarray:
     return result
 
 
+Answer = Callable[[np.ndarray, int], np.ndarray]  # of a mask, after so many clicks
+
+
 class Knowing:
     """A predictor that looks the answer up: ``answer(mask, clicks)`` of the prompted target.
 
@@ -120,13 +124,13 @@ class Knowing:
     confident, is the answer. A single mask is the answer.
     """
 
-    def __init__(self, dataset: Dataset, answer: Callable[[np.ndarray, int], np.ndarray]):
+    def __init__(self, dataset: Dataset, answer: Answer):
         self._known = {}
         for entry in dataset.entries:
             targets = entry.targets(Filters(crowd=True, min_area=0))
             self.learn(entry.image(), [t.mask for t in targets])
         self._answer = answer
-        self._masks: list[np.ndarray] = []
+        self.masks: list[np.ndarray] = []
         self.images = 0
 
     def learn(self, image: np.ndarray, masks: Sequence[np.ndarray]) -> None:
@@ -135,7 +139,7 @@ class Knowing:
 
     def set_image(self, image: np.ndarray) -> None:
         self.images += 1
-        self._masks = self._known[image.tobytes()]
+        self.masks = self._known[image.tobytes()]
 
     def predict_many(
         self,
@@ -167,11 +171,11 @@ class Knowing:
 
     def _by_point(self, point: Sequence[float]) -> np.ndarray:
         x, y = (int(v) for v in point)
-        return next((m for m in self._masks if m[y, x]), np.zeros_like(self._masks[0]))
+        return next((m for m in self.masks if m[y, x]), np.zeros_like(self.masks[0]))
 
     def _by_box(self, box: Sequence[float]) -> np.ndarray:
-        distances = [np.abs(np.subtract(tight_box(m), box)).max() for m in self._masks]
-        return self._masks[int(np.argmin(distances))]
+        distances = [np.abs(np.subtract(tight_box(m), box)).max() for m in self.masks]
+        return self.masks[int(np.argmin(distances))]
 
 
 def echo(mask: np.ndarray, _: int) -> np.ndarray:
@@ -179,7 +183,7 @@ def echo(mask: np.ndarray, _: int) -> np.ndarray:
     return mask.copy()
 
 
-def without_columns(part: float) -> Callable[[np.ndarray, int], np.ndarray]:
+def without_columns(part: float) -> Answer:
     """The truth without that part of its columns, on the right: IoU 1 - part on rectangles."""
 
     def answer(mask: np.ndarray, _: int) -> np.ndarray:
@@ -189,3 +193,54 @@ def without_columns(part: float) -> Callable[[np.ndarray, int], np.ndarray]:
         return result
 
     return answer
+
+
+def knowing(name: str, dataset: Dataset, answer: Answer) -> Knowing:
+    """A predictor that knows the images as the protocol shows them: ``med`` stretches them."""
+    predictor = Knowing(dataset, answer)
+    if name == "med":
+        for entry in dataset.entries:
+            masks = [t.mask.astype(np.int64) for t in entry.targets(Filters())]
+            large = [med.stretch_labels(m).astype(bool) for m in masks]
+            predictor.learn(med.stretch(entry.image()), large)
+    return predictor
+
+
+def options(name: str, dataset: Dataset, answer: Answer = echo) -> Options:
+    """What ``boxes`` and ``proposals`` need besides a predictor."""
+    if name == "boxes":
+        return Options(detections={e.id: _detections(e) for e in dataset.entries})
+    if name == "proposals":
+        return Options(generate=lambda *given, **settings: _records(answer, *given, **settings))
+    return Options()
+
+
+def _detections(entry: Entry) -> list[dict[str, Any]]:
+    """The objects of an image as a detector would find them."""
+    return [
+        {"category_id": t.category, "bbox": [x0, y0, x1 - x0, y1 - y0], "score": 0.9}
+        for t in entry.targets(Filters(crowd=True, min_area=0))
+        for x0, y0, x1, y1 in [t.box]
+    ]
+
+
+def _records(answer: Answer, predictor: Any, image: np.ndarray, **settings: Any) -> list[dict]:
+    """Automatic masks: one of everything, and each object's twice."""
+    assert settings["points_per_side"] == 64
+    predictor.set_image(image)
+    own = [answer(m, 1) for m in predictor.masks]
+    return [
+        {
+            "segmentation": {"size": list(m.shape), "counts": encode_mask(m)},
+            "predicted_iou": 0.5,
+            "stability_score": 0.9,
+        }
+        for m in (np.ones_like(own[0]), *own, *own)
+    ]
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """The files of a finished run, without those that differ from run to run."""
+    names = ["masks.csv", "summary.json", "report.md"]
+    names += [f"pictures/{p.name}" for p in sorted((out / "pictures").iterdir())]
+    return {name: (out / name).read_bytes() for name in names}

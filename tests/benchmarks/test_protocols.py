@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.miou import med, overview
-from benchmarks.miou.boxes import read_detections
+from benchmarks.miou import overview
 from benchmarks.miou.datasets import open_dataset
 from benchmarks.miou.journal import Journal
 from benchmarks.miou.methods import METHODS
@@ -24,7 +23,9 @@ from tests.benchmarks.drawn import (
     draw_coco,
     draw_folder,
     echo,
+    knowing,
     label_map,
+    options,
     polygon,
     without_columns,
 )
@@ -35,12 +36,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 OBJECT_COUNT = sum(map(len, OBJECTS))
 
 
-def run(name, dataset, predictor, folder: Path, options=None) -> dict:
+def run(name, dataset, predictor, folder: Path, given=None) -> dict:
     """The summary of a protocol."""
     method = METHODS[name]
     journal = Journal(folder / "journal.jsonl", {"protocol": name})
     measured = measure_dataset(
-        method, dataset, [predictor], method.filters, options or Options(), journal
+        method, dataset, [predictor], method.filters, given or Options(), journal
     )
     return summarise(method, measured, dataset, {"data": dataset.name})
 
@@ -153,11 +154,7 @@ def test_noc_failures_count_twenty_clicks(tmp_path):
 def test_med(part, dsc, tmp_path):
     root = draw_folder(tmp_path / "d", "images", "labels", lambda own: [label_map(own)], "")
     dataset = open_dataset(root)
-    predictor = Knowing(dataset, without_columns(part) if part else echo)
-    for entry in dataset.entries:
-        masks = [t.mask.astype(np.int64) for t in entry.targets(Filters())]
-        large = [med.stretch_labels(m).astype(bool) for m in masks]
-        predictor.learn(med.stretch(entry.image()), large)
+    predictor = knowing("med", dataset, without_columns(part) if part else echo)
     summary = run("med", dataset, predictor, tmp_path)
     found = means(summary)
     assert found["dsc"] == pytest.approx(dsc, abs=1e-12)
@@ -173,11 +170,7 @@ def test_med(part, dsc, tmp_path):
 def test_med_nsd_is_zero_where_dice_is_low(tmp_path):
     root = draw_folder(tmp_path / "d", "images", "labels", lambda own: [label_map(own)], "")
     dataset = open_dataset(root)
-    predictor = Knowing(dataset, without_columns(0.9))
-    for entry in dataset.entries:
-        masks = [t.mask.astype(np.int64) for t in entry.targets(Filters())]
-        large = [med.stretch_labels(m).astype(bool) for m in masks]
-        predictor.learn(med.stretch(entry.image()), large)
+    predictor = knowing("med", dataset, without_columns(0.9))
     found = means(run("med", dataset, predictor, tmp_path))
     assert 0 < found["dsc"] < 0.2
     assert found["nsd"] == found["nsd_contour"] == 0
@@ -187,44 +180,37 @@ def test_med_nsd_is_zero_where_dice_is_low(tmp_path):
 def test_proposals(part, recall, coco, tmp_path):
     """IoU .75 is found at .50, .55, ... .75: 6 of 10 thresholds; .5 at one."""
     answer = without_columns(part) if part else echo
-
-    def generate(predictor, image, **settings):
-        assert settings["points_per_side"] == 64
-        predictor.set_image(image)
-        masks = [answer(m, 1) for m in predictor._masks]
-        masks = [np.ones_like(masks[0]), *masks, *masks]  # a mask of everything, and doubles
-        return [
-            {
-                "segmentation": {"size": list(m.shape), "counts": encode_mask(m)},
-                "predicted_iou": 0.5,
-                "stability_score": 0.9,
-            }
-            for m in masks
-        ]
-
-    predictor = Knowing(coco, answer)
-    summary = run("proposals", coco, predictor, tmp_path, Options(generate=generate))
+    given = options("proposals", coco, answer)
+    summary = run("proposals", coco, Knowing(coco, answer), tmp_path, given)
     found = means(summary)
     assert found["ar"] == pytest.approx(recall)
     assert found["best_iou"] == pytest.approx(1 - part)
     assert summary["masks"] == OBJECT_COUNT
 
 
+@pytest.mark.parametrize(("sure", "recall"), [(0.9, 1), (0.1, 0)])
+def test_proposals_keeps_the_thousand_best(sure, recall, tmp_path):
+    """The right mask is one of 1001; all others are a pixel."""
+    dataset = noc_data(tmp_path)
+    (target,) = dataset.entries[0].targets(Filters())
+    wrong = np.zeros_like(target.mask)
+    wrong[0, 0] = True
+
+    def record(mask, score):
+        rle = {"size": list(mask.shape), "counts": encode_mask(mask)}
+        return {"segmentation": rle, "predicted_iou": score, "stability_score": score}
+
+    def generate(*_, **__):
+        return [record(target.mask, sure), *([record(wrong, 0.5)] * 1000)]
+
+    found = means(run("proposals", dataset, None, tmp_path, Options(generate=generate)))
+    assert found["ar"] == recall
+
+
 def test_proposals_without_a_mask_recall_nothing(coco, tmp_path):
-    options = Options(generate=lambda *_, **__: [])
-    found = means(run("proposals", coco, Knowing(coco, echo), tmp_path, options))
+    given = Options(generate=lambda *_, **__: [])
+    found = means(run("proposals", coco, Knowing(coco, echo), tmp_path, given))
     assert found["ar"] == 0
-
-
-def detections(tmp_path, dataset) -> Options:
-    content = json.loads(dataset.source.read_text())
-    found = [
-        {**{k: a[k] for k in ("image_id", "category_id", "bbox")}, "score": 0.9}
-        for a in content["annotations"]
-    ]
-    path = tmp_path / "detections.json"
-    path.write_text(json.dumps(found))
-    return Options(detections=read_detections(path, dataset))
 
 
 @pytest.mark.parametrize("refine", [False, True])
@@ -232,8 +218,8 @@ def detections(tmp_path, dataset) -> Options:
 def test_boxes(part, ap, refine, coco, tmp_path):
     """IoU .5 counts at one of ten thresholds."""
     predictor = Knowing(coco, without_columns(part) if part else echo)
-    options = replace(detections(tmp_path, coco), refine=refine)
-    summary = run("boxes", coco, predictor, tmp_path, options)
+    given = replace(options("boxes", coco), refine=refine)
+    summary = run("boxes", coco, predictor, tmp_path, given)
     assert summary["scores"]["AP"] == pytest.approx(ap)
     assert summary["scores"]["AP50"] == pytest.approx(1)
     assert summary["detections"] == OBJECT_COUNT
@@ -242,15 +228,36 @@ def test_boxes(part, ap, refine, coco, tmp_path):
 def test_boxes_count_detections_on_images_without_objects(tmp_path):
     objects = (((4, 6, 20, 10),), ())
     dataset = open_dataset(draw_coco(tmp_path / "coco", objects))
-    options = detections(tmp_path, dataset)
-    false = {"image_id": 2, "category_id": 1, "bbox": [1, 1, 30, 30], "score": 0.99}
-    options = replace(options, detections={**options.detections, "2": [false]})
+    right = options("boxes", dataset).detections
+    false = {"category_id": 1, "bbox": [1, 1, 30, 30], "score": 0.99}
+    given = Options(detections={**right, "2": [false]})
     predictor = Knowing(dataset, echo)
     empty = next(e for e in dataset.entries if e.id == "2")
     predictor.learn(empty.image(), [np.ones((60, 80), bool)])
-    summary = run("boxes", dataset, predictor, tmp_path, options)
+    summary = run("boxes", dataset, predictor, tmp_path, given)
     assert summary["detections"] == 2
     assert summary["scores"]["AP"] == pytest.approx(0.5)  # the first of two is wrong
+
+
+def test_boxes_on_lvis_which_has_no_crowds(tmp_path):
+    path = draw_coco(tmp_path / "coco")
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        del annotation["iscrowd"]
+    path.write_text(json.dumps(content))
+    dataset = open_dataset(path)
+    summary = run("boxes", dataset, Knowing(dataset, echo), tmp_path, options("boxes", dataset))
+    assert summary["scores"]["AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["sam-point", "noc", "proposals"])
+def test_images_without_annotations_are_counted_apart(name, tmp_path):
+    dataset = open_dataset(draw_coco(tmp_path / "coco", (*OBJECTS, ())))
+    predictor = Knowing(dataset, echo)
+    summary = run(name, dataset, predictor, tmp_path, options(name, dataset))
+    assert (summary["images"], summary["images without a target"]) == (4, 1)
+    assert summary["masks"] == OBJECT_COUNT
+    assert predictor.images == 3  # the model never sees the fourth
 
 
 def test_crowds_take_part_where_the_protocol_says_so(tmp_path):
@@ -260,7 +267,11 @@ def test_crowds_take_part_where_the_protocol_says_so(tmp_path):
     assert means(summary)["iou"] == 1
 
 
-def test_ignored_pixels_count_for_nothing(tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "images", "labels"),
+    [("grabcut", "data_GT", "boundary_GT"), ("berkeley", "images", "masks")],
+)
+def test_ignored_pixels_count_for_nothing(kind, images, labels, tmp_path):
     """The band of 128 around the object is neither missed nor superfluous."""
 
     def maps(own):
@@ -270,8 +281,8 @@ def test_ignored_pixels_count_for_nothing(tmp_path):
         trimap[y : y + h, x : x + w] = 255
         return [trimap]
 
-    dataset = open_dataset(draw_folder(tmp_path / "g", "data_GT", "boundary_GT", maps, ""))
-    assert dataset.kind == "grabcut"
+    dataset = open_dataset(draw_folder(tmp_path / "g", images, labels, maps, ""))
+    assert dataset.kind == kind
 
     def answer(mask, _):
         grown = mask.copy()

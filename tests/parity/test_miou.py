@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,10 @@ from benchmarks.miou.clickers import Click, depth
 from benchmarks.miou.datasets import open_dataset
 from benchmarks.miou.edges import scores
 from benchmarks.miou.metrics import surface_dice
+from samjax.checkpoint import store
+from samjax.errors import SamjaxError
 from tests.benchmarks.drawn import OBJECTS, Knowing, draw_folder, echo, label_map
+from tests.benchmarks.test_killed import check_killed
 
 pytestmark = pytest.mark.parity
 
@@ -34,28 +39,79 @@ def regions(image: np.ndarray) -> np.ndarray:
     return result
 
 
-@pytest.fixture
-def photographs(tmp_path, photo):
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory, photo):
     """A photograph, and a part of it on its side, with label maps."""
+    root = tmp_path_factory.mktemp("photographs")
     images = [photo, np.ascontiguousarray(photo[100:420].swapaxes(0, 1))]
     for number, image in enumerate(images):
         for folder, array in (("images", image), ("labels", regions(image))):
-            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(tmp_path / "data" / folder / f"{number}.png")
-    return tmp_path / "data"
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(root / folder / f"{number}.png")
+    return root
 
 
-def test_miou_is_that_of_the_official_classes(photographs, tmp_path, embedded):
-    out = tmp_path / "out"
+@pytest.fixture(scope="module")
+def overview(photographs, tmp_path_factory):
+    """The folder of an overview run on the photographs."""
+    out = tmp_path_factory.mktemp("overview")
     cli.main(["overview", "--data", str(photographs), "--out", str(out), "--classical", "0"])
-    run = independent.read_run(out)
-    assert len(run) >= 10
-    predictor = independent.official_predictor(embedded)
-    result = independent.compare(run, open_dataset(photographs).entries, predictor)
-    print(independent.table(result))
-    assert set(result) == set(independent.MEASURES)
-    assert all(a.good for a in result.values()), result
-    assert all(a.masks == len(run) for a in result.values())
+    return out
+
+
+@pytest.fixture
+def finished(overview, tmp_path):
+    """A copy of that folder, to be changed."""
+    return Path(shutil.copytree(overview, tmp_path / "finished"))
+
+
+def test_miou_is_that_of_the_official_classes(photographs, finished, capsys):
+    arguments = ["--data", str(photographs), "--run", str(finished)]
+    assert independent.main(arguments) == 0
+    text = (finished / "official.md").read_text()
+    assert text in capsys.readouterr().out
+    assert "Agrees: means within 0.001, 99% of the masks within 0.01." in text
+    rows = [line for line in text.splitlines() if "100.00%" in line]
+    assert len(rows) == len(independent.MEASURES)
+    masks = len((finished / "masks.csv").read_text().splitlines()) - 1
+    assert masks >= 10
+    assert all(row.endswith(f"| {masks} |") for row in rows)
+
+    # Killed after the first image: only the second one is asked for again.
+    journal = finished / "official.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[: whole.index(b"\n", whole.index(b"\n") + 1) + 40])
+    assert independent.main(arguments) == 0
+    assert journal.read_bytes() == whole
+    assert (finished / "official.md").read_text() == text
+
+    # A run that is a little off is noticed.
+    table = finished / "masks.csv"
+    lines = table.read_text().splitlines()
+    column = lines[0].split(",").index("box")
+    cells = lines[1].split(",")
+    cells[column] = f"{float(cells[column]) - 0.2:.6f}"
+    table.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
+    with pytest.raises(SamjaxError, match=r"another masks\.csv .* remove this file"):
+        independent.main(arguments)
+    journal.unlink()
+    assert independent.main([*arguments, "--limit", "1"]) == 1
+    assert "DISAGREES" in (finished / "official.md").read_text()
+    assert (finished / "official.md").read_text().endswith(": box\n")
+
+
+def test_other_weights_or_data_are_refused(photographs, finished, tmp_path, small):
+    with pytest.raises(SamjaxError, match="not a finished run"):
+        independent.main(["--data", str(photographs), "--run", str(tmp_path)])
+    other = draw_folder(tmp_path / "d", "images", "labels", lambda own: [label_map(own)], "")
+    with pytest.raises(SamjaxError, match=r"holds no mask|are not in"):
+        independent.main(["--data", str(other), "--run", str(finished)])
+    folder = tmp_path / "small"
+    store.save(folder, store.Checkpoint(small.parameters(), small.config, "random", "sam"))
+    with pytest.raises(SamjaxError, match="a run of other weights"):
+        independent.main(
+            ["--data", str(photographs), "--run", str(finished), "--model", str(folder)]
+        )
 
 
 def test_a_difference_is_noticed():
@@ -175,18 +231,28 @@ def test_edges_too_far_away_do_not_count():
     assert scores([edge_maps.compare(padded[2].astype(float), [padded[0]])])["ODS"] == 0
 
 
-def test_edges_end_to_end(tmp_path, monkeypatch, small):
-    """Masks that are the truth: their edges lie on the people's outlines, within a pixel."""
+def draw_people(root: Path) -> Path:
+    """Images large enough for edges, and two people's outlines."""
 
     def maps(own):
         large = np.kron(label_map(own), np.ones((4, 4), np.uint8))
         return [large, large]
 
-    root = draw_folder(tmp_path / "d", "images", "segments", maps)
+    draw_folder(root, "images", "segments", maps)
     for path in (root / "images").iterdir():
         with Image.open(path) as image:
             enlarged = image.resize((320, 240))
         enlarged.save(path)
+    return root
+
+
+def test_edges_killed_and_started_again(tmp_path):
+    check_killed("edges", draw_people(tmp_path / "data"), tmp_path)
+
+
+def test_edges_end_to_end(tmp_path, monkeypatch, small):
+    """Masks that are the truth: their edges lie on the people's outlines, within a pixel."""
+    root = draw_people(tmp_path / "d")
     predictor = Knowing(open_dataset(root), echo)
     monkeypatch.setattr(cli, "load_models", lambda _: [small])
     monkeypatch.setattr(samjax, "SamPredictor", lambda _: predictor)
