@@ -1,4 +1,4 @@
-"""bfloat16 against float32 on photographs, with the embedded checkpoint."""
+"""bfloat16 and float16 against float32 on photographs, with the embedded checkpoint."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ def prompts(height: int, width: int) -> dict[str, dict]:
     return found
 
 
-def test_masks_are_nearly_those_of_float32(embedded, photos, record_property, capsys):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_masks_are_nearly_those_of_float32(embedded, photos, dtype, record_property, capsys):
     exact = samjax.SamPredictor(embedded)
-    half = samjax.SamPredictor(samjax.load(dtype="bfloat16"))
+    half = samjax.SamPredictor(samjax.load(dtype=dtype))
     found: dict[str, list] = {"single": [], "best of three": []}
     chosen_alike = []
     for name, image in photos.items():
@@ -51,7 +52,7 @@ def test_masks_are_nearly_those_of_float32(embedded, photos, record_property, ca
                     chosen_alike.append(best == b.scores.argmax())
                 iou = float(mask_iou(a.masks[best], b.masks[best]))
                 logits = a.low_res[best]
-                # Pixels whose logit bfloat16 can turn: its rounding error is about 1 percent
+                # Pixels whose logit rounding can turn: bfloat16's error is about 1 percent
                 near = float((np.abs(logits) < 0.05 * logits.std()).mean())
                 area = float(a.masks[best].mean())
                 found[kind].append((iou, name, label, a.scores[best], area, near))
@@ -60,7 +61,7 @@ def test_masks_are_nearly_those_of_float32(embedded, photos, record_property, ca
         for kind, rows in found.items():
             ious = np.array([row[0] for row in rows])
             print(
-                f"bfloat16, {kind}: mean IoU {ious.mean():.4f}, median {np.median(ious):.4f}, "
+                f"{dtype}, {kind}: mean IoU {ious.mean():.4f}, median {np.median(ious):.4f}, "
                 f"worst {ious.min():.3f}, {len(ious)} masks"
             )
             for iou, name, label, score, area, near in sorted(rows)[:3]:
