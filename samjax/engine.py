@@ -41,7 +41,7 @@ from samjax.prompts import CLICK_BUCKETS, pack
 from samjax.proposals import Canvas, Measured, measure
 from samjax.traced import decode, encode, encode_rows, flat, positions
 
-EMBEDDED = "tiny_256.safetensors"
+EMBEDDED = "tiny_384.safetensors"
 # Images that an accelerator encodes at once: enough to keep it busy, within any GPU's memory.
 _BATCH = 8
 _T = TypeVar("_T")
