@@ -1,8 +1,8 @@
-"""Operations of SAM's image encoder, counted from its sizes (a multiply-add is two)."""
+"""Operations of SAM's ViT image encoder, counted from its sizes (a multiply-add is two)."""
 
 from __future__ import annotations
 
-from samjax.config import SamConfig
+from samjax.config import ImageEncoderConfig, SamConfig
 
 
 def encoder_flops(config: SamConfig, *, attention: bool = True) -> float:
@@ -12,6 +12,7 @@ def encoder_flops(config: SamConfig, *, attention: bool = True) -> float:
     convention of most published GMACs (half of this number).
     """
     c = config.image_encoder
+    assert isinstance(c, ImageEncoderConfig), "TinyViT has other parts"
     tokens, width = c.grid**2, c.width
     total = 2 * tokens * 3 * c.patch_size**2 * width
     for block in range(c.depth):

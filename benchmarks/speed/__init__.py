@@ -1,0 +1,1 @@
+"""Speed of samjax beside other implementations of SAM; ``python -m benchmarks.speed --help``."""

@@ -1,0 +1,230 @@
+"""The command line of the suite."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import matplotlib.cbook
+import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+import samjax
+from benchmarks.flops import encoder_flops
+from benchmarks.speed.competitors import (
+    COMPETITORS,
+    DTYPES,
+    PRODUCTS,
+    Competitor,
+    choose,
+    require_mandatory,
+)
+from benchmarks.speed.machine import commit, machine, versions
+from benchmarks.speed.model import Model, write_model
+from benchmarks.speed.plot import draw
+from benchmarks.speed.report import markdown, model_record, write_json
+from benchmarks.speed.runner import Entry, Plan, Run
+from benchmarks.speed.task import JOBS, POINTS
+from samjax.devices import choose_device
+from samjax.errors import SamjaxError
+from samjax.files import replacing
+
+DEFAULT_JOBS = ("encoder", "click", "points")
+FEW_POINTS = 4  # enough to check the decoder where "points" is not measured
+QUICK_SMALL_S, QUICK_LARGE_S = 40, 165  # seconds after which no round begins
+QUICK_SMALL = ("samjax", "official-float32", "huggingface-bfloat16")
+QUICK_LARGE = (
+    "samjax-float32",
+    "official-float32",
+    "huggingface-bfloat16",
+    "onnxruntime-float32",
+    "openvino-float32",
+)
+QUICK_NOTE = (
+    "Quick run (--quick), for a look: few competitors on the embedded checkpoint; on ViT-B with "
+    "random weights those that a CPU's table must have, in one dtype each, the encoder alone. As "
+    "many rounds as three minutes hold, one start each, none from a filled cache."
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model with what is measured on it."""
+
+    model: str
+    plan: Plan
+    chosen: tuple[Competitor, ...]
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed",
+        description=__doc__.split("\n\n")[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="jobs:\n"
+        + "\n".join(f"  {name:10s} {about}" for name, about in JOBS.items())
+        + "\n\ncompetitors:\n"
+        + "\n".join(f"  {c.name}" for c in COMPETITORS),
+    )
+    parser.description = "Speed and memory of samjax beside other implementations of SAM."
+    add = parser.add_argument
+    add("--model", action="append", help="embedded (default), vit_b, vit_l, vit_h, vit_b-random, "
+        "..., or a checkpoint; may be given several times")  # fmt: skip
+    add("--only", nargs="+", metavar="NAME", help="competitors, or the beginnings of their names")
+    add("--jobs", nargs="+", metavar="JOB", default=list(DEFAULT_JOBS), help="see below")
+    add("--dtypes", nargs="+", metavar="DTYPE", default=["float32", "bfloat16"])
+    add("--device", help="cpu, gpu or tpu (default: JAX's first)")
+    add("--image", help="a photograph (default: matplotlib's grace_hopper.jpg)")
+    add("--points-per-side", type=int, default=32, help="of automatic masks")
+    add("--rounds", type=int, default=7)
+    add("--slow", type=float, default=60, metavar="S",
+        help="jobs that take longer than S seconds run in --slow-rounds rounds")  # fmt: skip
+    add("--slow-rounds", type=int, default=3)
+    add("--starts", type=int, default=3, help="fresh processes with an empty compilation cache, "
+        "and as many with a filled one")  # fmt: skip
+    add("--out", type=Path, help="folder for results.json, table.md and plot.png")
+    add("--quick", action="store_true", help="three minutes on two cores: few of everything")
+    add("--allow-missing", action="store_true", help="go on without what must be compared")
+    given = parser.parse_args(arguments)
+    for name in given.jobs:
+        if name not in JOBS:
+            raise SamjaxError(f"--jobs {name}: use {', '.join(JOBS)}")
+    for name in ("rounds", "slow_rounds", "starts", "points_per_side"):
+        if getattr(given, name) < 1:
+            option = name.replace("_", "-")
+            raise SamjaxError(f"--{option} {getattr(given, name)}: at least 1")
+    if given.quick and (given.model or given.only):
+        raise SamjaxError("--quick chooses models and competitors itself: leave out the others")
+    return given
+
+
+def parts(given: argparse.Namespace, began: float) -> list[Part]:
+    """What the arguments ask for, model by model."""
+    if given.quick:
+        small, large = (
+            tuple(choose(COMPETITORS, names, DTYPES[:2])) for names in (QUICK_SMALL, QUICK_LARGE)
+        )
+        plan = Plan(
+            ("encoder", "click"), 7, given.slow, given.slow_rounds, 0, began + QUICK_SMALL_S
+        )
+        once = replace(plan, jobs=("encoder",), rounds=3, deadline=began + QUICK_LARGE_S)
+        return [Part("embedded", plan, small), Part("vit_b-random", once, large)]
+    plan = Plan(
+        tuple(name for name in JOBS if name in given.jobs),
+        given.rounds,
+        given.slow,
+        given.slow_rounds,
+        given.starts,
+    )
+    chosen = tuple(choose(COMPETITORS, given.only, given.dtypes))
+    models = dict.fromkeys(given.model or ["embedded"])
+    return [Part(name, plan, chosen) for name in models]
+
+
+def entries(part: Part, kind: str, *, allow_missing: bool) -> list[Entry]:
+    """One for each competitor, also for those who cannot take part, and the matrix products.
+
+    Raises:
+        SamjaxError: a competitor is missing that must not be.
+    """
+    made = [Entry(c) for c in part.chosen]
+    for entry in made:
+        if (reason := entry.competitor.missing(kind)) is not None:
+            entry.drop("missing", reason)
+    if not allow_missing:
+        lacking = [(e.competitor, e.reason) for e in made if e.state == "missing"]
+        require_mandatory(lacking, kind)
+    dtypes = {c.dtype for c in part.chosen}
+    return made + [Entry(p) for p in PRODUCTS if p.dtype in dtypes]
+
+
+def measure(
+    part: Part, made: Sequence[Entry], image: UInt8[np.ndarray, "H W 3"], kind: str, side: int
+) -> dict[str, Any]:
+    """One model: its record for results.json."""
+    points = POINTS if "points" in part.plan.jobs else FEW_POINTS
+    running = sum(e.runs for e in made)
+    jobs = len(part.plan.jobs) + 1
+    total = running * (1 + part.plan.starts + jobs * part.plan.rounds)
+    with (
+        tempfile.TemporaryDirectory(prefix="samjax-speed-") as folder,
+        tqdm(total=total, unit="job", disable=not sys.stderr.isatty()) as bar,
+    ):
+        bar.set_description(f"{part.model}: reading")
+        model, task = write_model(part.model, image, Path(folder), kind, points, side)
+        run = Run(made, task, part.plan, bar)
+        run.measure()
+    return record(model, part, run)
+
+
+def record(model: Model, part: Part, run: Run) -> dict[str, Any]:
+    """Of one model, with its operations in both conventions."""
+    flops = {
+        "with attention": encoder_flops(model.config),
+        "without attention": encoder_flops(model.config, attention=False),
+    }
+    return model_record(model.name, model.fingerprint, flops, part.plan, run)
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Measure, print, write; returns what results.json holds."""
+    began = time.perf_counter()
+    # Before JAX starts: workers need the accelerator's memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    given = parse(arguments)
+    device = choose_device(given.device)
+    kind = {"cuda": "gpu", "rocm": "gpu"}.get(device.platform, device.platform)
+    path = given.image or matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    image = samjax.read_image(path)
+    todo = [
+        (part, entries(part, kind, allow_missing=given.allow_missing))
+        for part in parts(given, began)
+    ]
+    results: dict[str, Any] = {
+        "date": str(date.today()),
+        "commit": commit(),
+        "machine": machine(device),
+        "versions": versions(),
+        "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items()},
+        "image": f"{Path(path).name}, {image.shape[1]} x {image.shape[0]}",
+        "note": QUICK_NOTE if given.quick else "",
+        "models": {},
+    }
+    for part, made in todo:
+        results["models"][part.model] = measure(part, made, image, kind, given.points_per_side)
+        results["seconds"] = round(time.perf_counter() - began)
+        if given.out:
+            save(results, given.out)
+    print(markdown(results))
+    return results
+
+
+def save(results: dict[str, Any], out: Path) -> None:
+    """results.json, table.md and plot.png, each whole or not at all."""
+    out = out.expanduser()
+    write_json(out / "results.json", results)
+    with replacing(out / "table.md") as temporary:
+        temporary.write_text(markdown(results), "utf-8")
+    with replacing(out / "plot.png") as temporary:
+        draw(results, temporary)
+
+
+def command(arguments: list[str] | None = None) -> None:
+    """``main``; wrong input gives one line and exit code 2. Asked to end, it ends its workers."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        main(arguments)
+    except SamjaxError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

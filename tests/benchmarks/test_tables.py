@@ -1,0 +1,147 @@
+"""Tables in README and notebook from saved results."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import tables
+from samjax.errors import SamjaxError
+
+
+def entry(label, state="measured", reason="", **seconds):
+    starts = [
+        {"cache": "empty", "first": {"encoder": 2.0, "click": 1.0}, "peak_mb": 500.0},
+        {"cache": "filled", "first": {"encoder": 0.5, "click": 0.2}, "peak_mb": 400.0},
+    ]
+    for start in starts:
+        start["device_peak_mb"] = None
+    return {
+        "label": label,
+        "dtype": "float32",
+        "precision": "highest",
+        "state": state,
+        "reason": reason,
+        "check": {},
+        "starts": starts,
+        "seconds": seconds,
+    }
+
+
+@pytest.fixture
+def speed():
+    return {
+        "date": "2026-01-01",
+        "commit": "abc",
+        "machine": {"cpu": "a processor", "cores used": 2, "device": "cpu"},
+        "versions": {"jax": "1", "numpy": "2"},
+        "image": "a.jpg, 4 x 3",
+        "models": {
+            "embedded": {
+                "jobs": ["encoder", "click"],
+                "rounds": 3,
+                "encoder flops": {"with attention": 2 * 2.0 * 4096 * 768 * 3072},
+                "competitors": {
+                    "samjax-float32": entry("samjax", encoder=[0.1, 0.2, 0.4], click=[0.01] * 3),
+                    "official-float32": entry(
+                        "official", encoder=[0.5, 0.6, 0.8], click=[None] * 3
+                    ),
+                    "gone-float32": entry("gone", "missing", "not installed"),
+                    "product-float32": entry("product", product=[0.05, 0.05, 0.1]),
+                },
+            }
+        },
+    }
+
+
+@pytest.fixture
+def miou():
+    mean = {"mean": 0.5, "low": 0.4, "high": 0.6, "count": 9}
+    asked = {"protocol": "sam-point", "data": "bsds/val", "model": "embedded", "dtype": "float32"}
+    return {"asked": asked, "images": 7, "means": {"clicks_1": mean}}
+
+
+@pytest.fixture
+def pages(tmp_path):
+    readme, notebook = tmp_path / "README.md", tmp_path / "n.ipynb"
+    readme.write_text(
+        "above\n<!-- speed -->\nold\n<!-- /speed -->\nbelow <!-- miou --><!-- /miou -->"
+    )
+    cells = [
+        {"cell_type": "markdown", "source": ["a\n", "<!-- speed -->\n", "<!-- /speed -->"]},
+        {"cell_type": "code", "source": ["'<!-- speed --> <!-- /speed -->'"]},
+    ]
+    notebook.write_text(json.dumps({"cells": cells}))
+    return readme, notebook
+
+
+def remake(pages, tmp_path, *out):
+    arguments = [*map(str, out), "--results", str(tmp_path / "results"), "--pages"]
+    tables.main([*arguments, *map(str, pages)])
+
+
+def test_pages_are_filled_between_their_markers(speed, pages, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "results.json").write_text(json.dumps(speed))
+    remake(pages, tmp_path, tmp_path / "run")
+    text = pages[0].read_text()
+    assert text.startswith("above\n<!-- speed -->\n|")
+    assert text.endswith("<!-- /speed -->\nbelow <!-- miou -->\n<!-- /miou -->")
+    assert "old" not in text
+    rows = [[c.strip() for c in x.split("|")[1:-1]] for x in text.splitlines() if x.startswith("|")]
+    assert rows[0][:4] == ["embedded: encoder 38.65 GFLOP", "dtype", "encoder, ms", "click, ms"]
+    ours, theirs, gone = rows[2:]
+    # 5, 3 and 2 times as long; two products' work in 0.1, 0.2, 0.4 s, one in 0.05, 0.05, 0.1
+    assert ours[2:] == ["200 (1.00x (1.00, 1.00))", "10 (1.00x (1.00, 1.00))", "0.50",
+                        "3.0 / 0.7", "500"]  # fmt: skip
+    assert theirs[2:5] == ["600 (3.00x (2.00, 5.00))", "", "0.20"]
+    assert gone[2] == "missing: not installed"
+    cells = json.loads(pages[1].read_text())["cells"]
+    assert "".join(cells[0]["source"]).count("official") == 1
+    assert cells[1]["source"] == ["'<!-- speed --> <!-- /speed -->'"]
+    before = [page.read_bytes() for page in pages]
+    remake(pages, tmp_path)
+    assert [page.read_bytes() for page in pages] == before
+
+
+def test_masks_beside_speed(speed, miou, pages, tmp_path):
+    for name, content in (("results.json", speed), ("summary.json", miou)):
+        (tmp_path / name).write_text(json.dumps(content))
+    (tmp_path / "table.json").write_text(json.dumps({"x": miou | {"images": 8}}))
+    remake(pages, tmp_path, tmp_path)
+    names = sorted(p.name for p in (tmp_path / "results").iterdir())
+    assert names == ["miou-sam_point-val-embedded.json", "speed-embedded.json"]
+    row = next(x for x in pages[0].read_text().splitlines() if x.startswith("| sam-point"))
+    assert "| bsds/val | 8 images | embedded | float32 |" in row
+    assert row.endswith("| 1 click .500 [.400, .600] |")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "holds none of results.json"),
+        ("{", "cannot be read"),
+        ("[]", "not a result of a suite"),
+        ("{}", "not a result of a suite"),
+        ('{"a": 1}', "not a result of a suite"),
+    ],
+)
+def test_what_is_no_result_is_refused(content, message, pages, tmp_path):
+    if content is not None:
+        (tmp_path / "summary.json").write_text(content)
+    before = [page.read_bytes() for page in pages]
+    with pytest.raises(SamjaxError, match=message):
+        remake(pages, tmp_path, tmp_path)
+    assert [page.read_bytes() for page in pages] == before
+
+
+def test_nothing_saved_yet(pages, tmp_path):
+    with pytest.raises(SamjaxError, match="no results yet"):
+        remake(pages, tmp_path)
+
+
+def test_the_project_s_pages_have_the_markers():
+    text = tables.PAGES[1].read_text("utf-8")
+    assert "<!-- speed -->" in text
+    assert "<!-- /speed -->" in text
