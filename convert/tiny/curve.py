@@ -1,6 +1,6 @@
 """Draw the training curve of one run, or of several that went on from each other.
 
-    python -m convert.tiny.curve RUN/log.jsonl [NEXT/log.jsonl ...] --out curve.png
+python -m convert.tiny.curve RUN/log.jsonl [NEXT/log.jsonl ...] --out curve.png
 """
 
 from __future__ import annotations

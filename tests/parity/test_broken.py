@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import samjax
-from samjax import engine, masks, outputs, predictor
+from samjax import masks, outputs, predictor, traced
 from samjax.checkpoint import layout
 from samjax.model import image_encoder, layers, mask_decoder, prompt_encoder
 from samjax.model.prompt_encoder import ABSENT, NOT_A_POINT
@@ -180,9 +180,9 @@ def no_positions_in_the_second_layer(patch: pytest.MonkeyPatch) -> None:
 
 def black_padding(patch: pytest.MonkeyPatch) -> None:
     """Padding before the normalisation instead of after it."""
-    right = engine.normalise
+    right = traced.normalise
     patch.setattr(
-        engine, "normalise", lambda x, size, preset: right(x, 0 * size + x.shape[-2], preset)
+        traced, "normalise", lambda x, size, preset: right(x, 0 * size + x.shape[-2], preset)
     )
 
 
