@@ -34,6 +34,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default="embedded", help="embedded, vit_b, ..., or a checkpoint")
     parser.add_argument("--out", required=True)
     parser.add_argument("--limit", type=int, help="the first images of each data set only")
+    parser.add_argument("--min-area", type=float, help="of masks, in pixels")
     parser.add_argument("--classical", type=int, default=100, help="masks for classical methods")
     return parser.parse_args(arguments)
 
@@ -85,10 +86,12 @@ def main(arguments: list[str] | None = None) -> None:
     for path, name in zip(given.data, names, strict=True):
         own = ["overview", "--data", path, "--model", given.model, "--out", str(out / name)]
         own += ["--classical", str(given.classical)]
-        own += [] if given.limit is None else ["--limit", str(given.limit)]
+        for option, value in (("--limit", given.limit), ("--min-area", given.min_area)):
+            own += [] if value is None else [option, str(value)]
         summaries[name] = cli.main(own)
     write_json(out / "table.json", summaries)
-    text = f"{given.model}\n\n{table(summaries)}\n{METHOD.notes}\n"
+    masks = "" if given.min_area is None else f", masks of at least {given.min_area:.0f} pixels"
+    text = f"{given.model}{masks}\n\n{table(summaries)}\n{METHOD.notes}\n"
     with replacing(out / "table.md") as temporary:
         temporary.write_text(text, "utf-8")
     print(text)

@@ -22,6 +22,7 @@ from benchmarks.miou.report import cell, share
 from benchmarks.speed.paired import paired_ratio, summary
 from benchmarks.speed.report import (
     Record,
+    busy,
     memory,
     middle,
     milliseconds,
@@ -119,6 +120,8 @@ def speed_tables(results: Record) -> Iterator[str]:
         "matrix product in the same dtype and rounds. First calls: image and click after loading, "
         "with an empty / filled compilation cache. Memory: VmHWM after them.)"
     )
+    if warning := busy(machine):
+        yield warning
 
 
 def model_table(name: str, model: Record) -> str:

@@ -118,27 +118,30 @@ class Segmenter:
         The next batch is prepared by the host while the devices work on one.
         """
         size = self._images_at_once * len(self.devices)
-        pending: tuple[int, Array] | None = None
+        encode = self._encode_one if size == 1 else self._encode_batch
+        pending: Iterator[Array] = iter(())
         for batch in _batches(images, size):
-            started = len(batch), self._encode_batch(batch + batch[-1:] * (size - len(batch)))
-            if pending is not None:
-                yield from self._rows(*pending)
+            started = encode(batch, size)
+            yield from pending
             pending = started
-        if pending is not None:
-            yield from self._rows(*pending)
+        yield from pending
 
     @property
     def _images_at_once(self) -> int:
         """Images of a batch on one device: a CPU's cores are busy with a single one."""
         return 1 if self.device.platform == "cpu" else _BATCH
 
-    def _encode_batch(self, images: list[PreparedImage]) -> Float[Array, "b g g c"]:
-        if len(images) == 1:
-            return self.encode(images[0])[None]
-        pixels = np.stack([image.pixels for image in images])
-        sizes = np.array([image.input_size for image in images], np.int32)
+    def _encode_one(self, images: list[PreparedImage], _size: int) -> Iterator[Array]:
+        return iter([self.encode(image) for image in images])
+
+    def _encode_batch(self, images: list[PreparedImage], size: int) -> Iterator[Array]:
+        """Start a batch, filled up to ``size``; rows are taken apart when they are asked for."""
+        filled = images + images[-1:] * (size - len(images))
+        pixels = np.stack([image.pixels for image in filled])
+        sizes = np.array([image.input_size for image in filled], np.int32)
         compiled, leaves, rows = self._batched
-        return compiled(leaves, jax.device_put(pixels, rows), jax.device_put(sizes, rows))
+        found = compiled(leaves, jax.device_put(pixels, rows), jax.device_put(sizes, rows))
+        return (jax.device_put(found[i], self.device) for i in range(len(images)))
 
     @cached_property
     def _batched(self) -> tuple[Any, list[Array], NamedSharding]:
@@ -149,10 +152,6 @@ class Segmenter:
         one = partial(encode, structure, self.preset, self.precision, self._chunks)
         compiled = jax.jit(partial(encode_rows, one, mesh))
         return compiled, leaves, NamedSharding(mesh, PartitionSpec("images"))
-
-    def _rows(self, count: int, embeddings: Array) -> Iterator[Array]:
-        for i in range(count):
-            yield jax.device_put(embeddings[i], self.device)
 
     def decode(
         self, image_embedding: Float[Array, "g g c"], prompts: Prompts, *, multimask: bool | None
@@ -177,8 +176,8 @@ class Segmenter:
         all of CLICK_BUCKETS.
         """
         if not self._clicks_compiled:
-            self._clicks_compiled = True
             self._compile_clicks(image_embedding)
+            self._clicks_compiled = True
         return self._click(image_embedding, prompts, multimask)
 
     def _compile_clicks(self, image_embedding: Array) -> None:

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from samjax.checkpoint.loading import fill_model, random_parameters
+from samjax.config import ImageEncoderConfig
 from samjax.model.attention import (
     ACCELERATOR_CHUNKS,
     CPU_CHUNKS,
@@ -22,10 +23,19 @@ from samjax.model.attention import (
     relative_table,
     unpartition,
 )
-from samjax.model.layers import ConvTranspose2x2, LayerNorm, block_size, gelu, map_blocks
+from samjax.model.image_encoder import ImageEncoder
+from samjax.model.layers import (
+    ConvTranspose2x2,
+    LayerNorm,
+    block_size,
+    gelu,
+    map_blocks,
+    update_blocks,
+)
 from samjax.model.prompt_encoder import ABSENT, NOT_A_POINT, Prompts
 from samjax.model.sam import Sam
 from samjax.model.token_attention import Attention
+from samjax.traced import flat, restore
 from tests.models import PLAIN, SIZES
 
 CHUNKS = {
@@ -248,6 +258,8 @@ def test_blocks_divide_evenly(length: int, limit: int | None, size: int):
     assert block_size(length, limit) == size
     x = jnp.arange(float(length))
     np.testing.assert_array_equal(map_blocks(lambda v: 2 * v, x, limit), 2 * x)
+    updated = update_blocks(lambda v, w: v - 3 * w, x, x + 1, limit=limit)
+    np.testing.assert_array_equal(updated, x - 3 * (x + 1))
 
 
 def test_annotations_are_checked():
@@ -256,3 +268,17 @@ def test_annotations_are_checked():
         relative_table(jnp.zeros((6, 2)), 4)
     with pytest.raises(TypeError, match="Type-check error"):
         LayerNorm(8, eps=1e-6)(jnp.zeros((3, 8), jnp.int32))
+
+
+def test_memory_does_not_grow_with_depth():
+    """Each block works in place: XLA:CPU once kept two arrays for each of them, see update_each."""
+
+    def temporary(depth: int) -> int:
+        config = ImageEncoderConfig(image_size=256, width=32, num_heads=2, depth=depth, mlp_dim=64)
+        structure, leaves = flat(ImageEncoder(config, rngs=nnx.Rngs(0)))
+        encode = jax.jit(lambda leaves, x: restore(structure, leaves)(x, CPU_CHUNKS))
+        analysis = encode.lower(leaves, np.zeros((256, 256, 3), np.float32)).compile()
+        return analysis.memory_analysis().temp_size_in_bytes
+
+    tokens = 16 * 16 * 32 * 4
+    assert temporary(7) - temporary(3) < tokens

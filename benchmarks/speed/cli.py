@@ -196,7 +196,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         "commit": commit(),
         "machine": machine(device),
         "versions": versions(),
-        "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items()},
+        "arguments": {
+            name: value.name if isinstance(value, Path) else value
+            for name, value in vars(given).items()
+            if name != "out"
+        },
         "image": f"{Path(path).name}, {image.shape[1]} x {image.shape[0]}",
         "note": QUICK_NOTE if given.quick else "",
         "models": {},

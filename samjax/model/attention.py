@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from samjax.model.layers import map_blocks
+from samjax.model.layers import update_blocks, update_each
 
 Fused = Literal["cudnn", "xla"]
 
@@ -91,26 +91,24 @@ def attend_added(
     w = q.shape[0]
     scale = jnp.asarray(c**-0.5, jnp.float32)
 
-    def window(qkv: tuple[Array, Array, Array]) -> Array:
-        q, k, v = qkv
+    def window(q: Array, k: Array, v: Array) -> Array:
         grid = q.reshape(n, n, c)
         terms_h = _product("yxc,ykc->yxk", grid, table_h).reshape(n * n, n)
         terms_w = _product("yxc,xkc->yxk", grid, table_w).reshape(n * n, n)
         scaled = (q.astype(jnp.float32) * scale).astype(q.dtype)
 
-        def block(args: tuple[Array, Array, Array]) -> Array:
-            q, terms_h, terms_w = args
+        def block(q: Array, terms_h: Array, terms_w: Array) -> Array:
             scores = lax.dot_general(
                 q, k, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
             )
             scores = scores.reshape(-1, n, n) + terms_h[:, :, None] + terms_w[:, None, :]
             return _softmax_product(scores.reshape(-1, n * n), v)
 
-        return map_blocks(block, (scaled, terms_h, terms_w), query_limit)
+        return update_blocks(block, scaled, terms_h, terms_w, limit=query_limit)
 
     if w == 1:
-        return window((q[0], k[0], v[0]))[None]
-    return lax.map(window, (q, k, v))
+        return window(q[0], k[0], v[0])[None]
+    return update_each(window, q, k, v)
 
 
 def fold(

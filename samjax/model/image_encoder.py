@@ -7,7 +7,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Float
 
 from samjax.config import ImageEncoderConfig
@@ -23,7 +22,7 @@ from samjax.model.attention import (
     unpartition,
 )
 from samjax.model.hq import HqFeatures
-from samjax.model.layers import MLP, LayerNorm, Linear, dot, gelu, map_blocks
+from samjax.model.layers import MLP, LayerNorm, Linear, dot, gelu, update_blocks, update_each
 
 _EPS = 1e-6
 
@@ -50,17 +49,16 @@ class Attention(nnx.Module):
         table_h = relative_table(self.rel_pos_h[...], n).astype(dtype)
         table_w = relative_table(self.rel_pos_w[...], n).astype(dtype)
 
-        def head(qkv: tuple[Array, Array, Array]) -> Array:
-            if q.shape[1] == 1:
-                return attend_added(*qkv, table_h, table_w, chunks.queries)
-            return attend_folded(*qkv, table_h, table_w)
+        def head(q: Array, k: Array, v: Array) -> Array:
+            if len(q) == 1:
+                return attend_added(q, k, v, table_h, table_w, chunks.queries)
+            return attend_folded(q, k, v, table_h, table_w)
 
         if fused_size(q.shape[-1], n) <= chunks.fused_width:
             out = attend_fused(q, k, v, table_h, table_w, chunks.fused_by)
             return unpartition(out, g, n)
-        mapped = jax.vmap(head) if chunks.heads is None else partial(lax.map, head)
-        out = mapped((q, k, v))
-        return unpartition(out, g, n)
+        every = jax.vmap(head) if chunks.heads is None else partial(update_each, head)
+        return unpartition(every(q, k, v), g, n)
 
 
 class Block(nnx.Module):
@@ -75,12 +73,11 @@ class Block(nnx.Module):
     def __call__(self, x: Float[Array, "t d"], chunks: Chunks) -> Float[Array, "t d"]:
         y = self.attn.heads(self.norm1(x), chunks)
 
-        def rest(xy: tuple[Array, Array]) -> Array:
-            x, y = xy
+        def rest(x: Array, y: Array) -> Array:
             x = x + self.attn.proj(y)
             return x + self.mlp(self.norm2(x))
 
-        return map_blocks(rest, (x, y), chunks.tokens)
+        return update_blocks(rest, x, y, limit=chunks.tokens)
 
 
 class PatchEmbed(nnx.Module):

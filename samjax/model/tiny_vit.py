@@ -19,7 +19,7 @@ from samjax.config import TinyVitConfig
 from samjax.model.attention import UNCHUNKED, Chunks, partition, unpartition
 from samjax.model.hq import HqFeatures
 from samjax.model.image_encoder import Neck
-from samjax.model.layers import Conv3x3, LayerNorm, Linear, gelu, map_blocks, random
+from samjax.model.layers import Conv3x3, LayerNorm, Linear, gelu, random, update_blocks, update_each
 
 _BATCH_NORM_EPS, _LAYER_NORM_EPS = 1e-5, 1e-5  # torch's defaults
 _EARLY_STAGE = 1  # whose output SAM-HQ takes
@@ -143,14 +143,14 @@ class WindowAttention(nnx.Module):
         biases = bias_table(self.attention_biases[...], self.window)
         scale = (width // self.num_heads) ** -0.5
 
-        def head(args: tuple[Array, Array, Array, Array]) -> Array:
-            q, k, v, bias = args
+        def head(q: Array, k: Array, v: Array, bias: Array) -> Array:
             scores = jnp.einsum("wqc,wkc->wqk", q, k, preferred_element_type=jnp.float32)
             weights = jax.nn.softmax(scale * scores + bias, -1).astype(dtype)
-            return jnp.einsum("wqk,wkc->wqc", weights, v, preferred_element_type=jnp.float32)
+            out = jnp.einsum("wqk,wkc->wqc", weights, v, preferred_element_type=jnp.float32)
+            return out.astype(dtype)
 
-        mapped = jax.vmap(head) if chunks.heads is None else partial(lax.map, head)
-        out = unpartition(mapped((q, k, v, biases)), g, self.window)
+        every = jax.vmap(head) if chunks.heads is None else partial(update_each, head)
+        out = unpartition(every(q, k, v, biases), g, self.window)
         return self.proj(out).reshape(g, g, width)
 
 
@@ -179,7 +179,7 @@ class AttentionBlock(nnx.Module):
     def __call__(self, x: Float[Array, "g g c"], chunks: Chunks) -> Float[Array, "g g c"]:
         x = self.local_conv(x + self.attn(x, chunks))
         tokens = x.reshape(-1, x.shape[-1])
-        out = map_blocks(lambda t: t + self.mlp(t), tokens, chunks.tokens)
+        out = update_blocks(lambda t: t + self.mlp(t), tokens, limit=chunks.tokens)
         return out.reshape(x.shape)
 
 

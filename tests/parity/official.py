@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ __all__ = [
     "OfficialPredictor",
     "build_official",
     "calibrate",
-    "hugging_face_sizes",
     "random_official",
     "randomise",
     "state_arrays",
@@ -124,37 +122,3 @@ def calibrate(sam: torch.nn.Module, image: np.ndarray) -> OfficialPredictor:
 def state_arrays(sam: torch.nn.Module) -> dict[str, np.ndarray]:
     """The official state_dict as NumPy arrays."""
     return {key: value.detach().numpy() for key, value in sam.state_dict().items()}
-
-
-def hugging_face_sizes(config: SamConfig) -> dict[str, dict[str, Any]]:
-    """The sizes of a model as transformers' SamConfig and SamHQConfig take them."""
-    e, p, d = config.image_encoder, config.prompt_encoder, config.mask_decoder
-    return {
-        "vision_config": {
-            "hidden_size": e.width,
-            "output_channels": e.out_dim,
-            "num_hidden_layers": e.depth,
-            "num_attention_heads": e.num_heads,
-            "image_size": e.image_size,
-            "patch_size": e.patch_size,
-            "window_size": e.window_size,
-            "global_attn_indexes": list(e.global_blocks),
-            "mlp_dim": e.mlp_dim,
-            "num_pos_feats": p.embed_dim // 2,
-        },
-        "prompt_encoder_config": {
-            "hidden_size": p.embed_dim,
-            "image_size": e.image_size,
-            "patch_size": e.patch_size,
-            "mask_input_channels": p.mask_channels,
-        },
-        "mask_decoder_config": {
-            "hidden_size": d.embed_dim,
-            "mlp_dim": d.mlp_dim,
-            "num_hidden_layers": d.depth,
-            "num_attention_heads": d.num_heads,
-            "num_multimask_outputs": d.num_masks,
-            "iou_head_depth": d.iou_head_depth,
-            "iou_head_hidden_dim": d.iou_head_dim,
-        },
-    }

@@ -13,6 +13,7 @@ import torch
 import transformers
 
 import samjax
+from benchmarks.speed.competitors.sizes import hugging_face_sizes
 from convert.variants import HqPredictor, load_variant
 from samjax.checkpoint.convert import convert
 from samjax.checkpoint.families import read_official_weights
@@ -24,7 +25,6 @@ from samjax.model.attention import CPU_CHUNKS, UNCHUNKED, Chunks
 from samjax.model.prompt_encoder import NOT_A_POINT, Prompts
 from tests.models import DRAWN, PLAIN, SIZES, drawn_image
 from tests.parity.measure import Ledger
-from tests.parity.official import hugging_face_sizes
 from tests.parity.test_modules import nchw, nhwc, noise
 from tests.parity.test_predictor import compare, prompt_sets
 from tests.parity.variants import random_variant

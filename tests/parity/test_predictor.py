@@ -12,6 +12,7 @@ import transformers
 from safetensors.torch import save_file
 
 import samjax
+from benchmarks.speed.competitors.sizes import hugging_face_sizes
 from samjax.checkpoint.huggingface import official_key
 from tests.models import DRAWN, PLAIN, drawn_image
 from tests.parity.measure import LOGITS, Ledger
@@ -19,7 +20,6 @@ from tests.parity.official import (
     OfficialPredictor,
     build_official,
     calibrate,
-    hugging_face_sizes,
     random_official,
     randomise,
     state_arrays,

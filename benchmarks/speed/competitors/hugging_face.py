@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import transformers
 
+from benchmarks.speed.competitors.sizes import hugging_face_sizes
 from benchmarks.speed.competitors.torch_settings import (
     device_peak,
     finished,
@@ -14,43 +15,6 @@ from benchmarks.speed.competitors.torch_settings import (
     settle,
 )
 from benchmarks.speed.task import Contender, Outputs, Task, official_outputs
-from samjax.config import ImageEncoderConfig, SamConfig
-
-
-def sizes(config: SamConfig) -> transformers.SamConfig:
-    """The sizes of a model in Hugging Face's words."""
-    e, p, d = config.image_encoder, config.prompt_encoder, config.mask_decoder
-    assert isinstance(e, ImageEncoderConfig)
-    return transformers.SamConfig(
-        vision_config={
-            "hidden_size": e.width,
-            "output_channels": e.out_dim,
-            "num_hidden_layers": e.depth,
-            "num_attention_heads": e.num_heads,
-            "image_size": e.image_size,
-            "patch_size": e.patch_size,
-            "window_size": e.window_size,
-            "global_attn_indexes": list(e.global_blocks),
-            "mlp_dim": e.mlp_dim,
-            "num_pos_feats": p.embed_dim // 2,
-        },
-        prompt_encoder_config={
-            "hidden_size": p.embed_dim,
-            "image_size": e.image_size,
-            "patch_size": e.patch_size,
-            "mask_input_channels": p.mask_channels,
-        },
-        mask_decoder_config={
-            "hidden_size": d.embed_dim,
-            "mlp_dim": d.mlp_dim,
-            "num_hidden_layers": d.depth,
-            "num_attention_heads": d.num_heads,
-            "num_multimask_outputs": d.num_masks,
-            "iou_head_depth": d.iou_head_depth,
-            "iou_head_hidden_dim": d.iou_head_dim,
-            "layer_norm_eps": d.layer_norm_eps,
-        },
-    )
 
 
 def prepare(task: Task) -> None:
@@ -58,7 +22,9 @@ def prepare(task: Task) -> None:
     from samjax.checkpoint.huggingface import official_key
 
     tensors = torch.load(task.weights, weights_only=True)
-    model = transformers.SamModel(sizes(task.config)).eval()
+    sizes = hugging_face_sizes(task.config)
+    sizes["mask_decoder_config"]["layer_norm_eps"] = task.config.mask_decoder.layer_norm_eps
+    model = transformers.SamModel(transformers.SamConfig(**sizes)).eval()
     state = model.state_dict()
     model.load_state_dict({key: tensors[official_key(key)] for key in state}, strict=True)
     model.save_pretrained(task.folder / "hugging_face")
