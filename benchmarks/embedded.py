@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.files import write_json
 from benchmarks.miou import cli
 from benchmarks.miou.overview import CLASSICAL, METHOD
-from benchmarks.miou.report import cell, share, write_json
+from benchmarks.miou.report import cell, share
 from samjax.errors import SamjaxError
 from samjax.files import replacing
 

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.files import write_json
 from benchmarks.miou.methods import METHODS
 from benchmarks.miou.report import cell, share
 from benchmarks.speed.paired import paired_ratio, summary
@@ -31,7 +32,6 @@ from benchmarks.speed.report import (
     shown,
     table,
     times,
-    write_json,
 )
 from samjax.errors import SamjaxError
 from samjax.files import replacing

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 import samjax
+from benchmarks.files import write_json
 from benchmarks.miou import classical
 from benchmarks.miou.boxes import read_detections
 from benchmarks.miou.datasets import add_data_arguments, asked_dataset
@@ -25,7 +26,7 @@ from benchmarks.miou.journal import Journal
 from benchmarks.miou.methods import METHODS
 from benchmarks.miou.pictures import write_pictures
 from benchmarks.miou.protocol import Method, Options
-from benchmarks.miou.report import markdown, summarise, write_csv, write_json
+from benchmarks.miou.report import markdown, summarise, write_csv
 from benchmarks.miou.runner import Measured, measure_dataset
 from benchmarks.miou.samples import Dataset, Filters, draw
 from benchmarks.models import source

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,12 +44,6 @@ def summarise(
     if method.summarise:
         summary |= method.summarise(measured.rows, dataset)
     return summary
-
-
-def write_json(path: Path, content: Any) -> None:
-    """A JSON file; NaN has no place in it."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 def share(value: float) -> str:

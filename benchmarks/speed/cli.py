@@ -20,6 +20,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 import samjax
+from benchmarks.files import write_json
 from benchmarks.flops import encoder_flops
 from benchmarks.speed.competitors import (
     COMPETITORS,
@@ -32,7 +33,7 @@ from benchmarks.speed.competitors import (
 from benchmarks.speed.machine import commit, machine, versions
 from benchmarks.speed.model import Model, write_model
 from benchmarks.speed.plot import draw
-from benchmarks.speed.report import markdown, model_record, write_json
+from benchmarks.speed.report import markdown, model_record
 from benchmarks.speed.runner import Entry, Plan, Run
 from benchmarks.speed.task import JOBS, POINTS
 from samjax.devices import choose_device

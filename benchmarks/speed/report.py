@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.competitors.sizes import PRODUCT_FLOPS
 from benchmarks.speed.paired import Ratio, paired_ratio, summary
 from benchmarks.speed.runner import Entry, Plan, Run
 from benchmarks.speed.task import JOBS, POINTS
-from samjax.files import replacing
 
 Record = Mapping[str, Any]
 OURS = ("samjax-float32", "samjax-bfloat16")
@@ -22,12 +19,6 @@ TITLES = {
     "points": f"{POINTS} points in one call: decoder and three full-size masks each",
     "automatic": "Automatic masks, end to end",
 }
-
-
-def write_json(path: Path, content: Any) -> None:
-    """A JSON file, whole or not at all; NaN has no place in it."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 def model_record(

@@ -39,15 +39,24 @@ class Attention(nnx.Module):
         self.rel_pos_h = nnx.Param(jnp.zeros((2 * window - 1, head_dim)))
         self.rel_pos_w = nnx.Param(jnp.zeros((2 * window - 1, head_dim)))
 
-    def heads(self, x: Float[Array, "t d"], chunks: Chunks) -> Float[Array, "t d"]:
-        """Everything but the output projection: normalised tokens in, heads' outputs out."""
-        g, n = self.grid, self.window
+    def project(self, x: Float[Array, "t d"]) -> tuple[Array, Array, Array]:
+        """Normalised tokens to queries, keys and values (heads, windows, pixels, c)."""
         dtype = self.qkv.kernel[...].dtype
-        qkv = self.qkv(x).astype(dtype).reshape(g, g, -1)
+        qkv = self.qkv(x).astype(dtype).reshape(self.grid, self.grid, -1)
         assert self.qkv.bias is not None
-        q, k, v = partition(qkv, self.qkv.bias[...].astype(dtype), n, self.num_heads)
-        table_h = relative_table(self.rel_pos_h[...], n).astype(dtype)
-        table_w = relative_table(self.rel_pos_w[...], n).astype(dtype)
+        return partition(qkv, self.qkv.bias[...].astype(dtype), self.window, self.num_heads)
+
+    def attend(
+        self,
+        q: Float[Array, "h w p c"],
+        k: Float[Array, "h w p c"],
+        v: Float[Array, "h w p c"],
+        chunks: Chunks,
+    ) -> Float[Array, "t h*c"]:
+        """The heads' outputs side by side, to be projected."""
+        g, n = self.grid, self.window
+        table_h = relative_table(self.rel_pos_h[...], n).astype(q.dtype)
+        table_w = relative_table(self.rel_pos_w[...], n).astype(q.dtype)
 
         def head(q: Array, k: Array, v: Array) -> Array:
             if len(q) == 1:
@@ -71,7 +80,13 @@ class Block(nnx.Module):
         self.mlp = MLP(config.width, config.mlp_dim, gelu, rngs=rngs)
 
     def __call__(self, x: Float[Array, "t d"], chunks: Chunks) -> Float[Array, "t d"]:
-        y = self.attn.heads(self.norm1(x), chunks)
+        y = self.attn.attend(*self.attn.project(self.norm1(x)), chunks)
+        return self.rest(x, y, chunks)
+
+    def rest(
+        self, x: Float[Array, "t d"], y: Float[Array, "t d"], chunks: Chunks
+    ) -> Float[Array, "t d"]:
+        """What each token does for itself, with what it has seen: projection and MLP."""
 
         def rest(x: Array, y: Array) -> Array:
             x = x + self.attn.proj(y)

@@ -15,7 +15,15 @@ from benchmarks.miou.fast_coco import fast_click
 from benchmarks.miou.metrics import iou
 from benchmarks.miou.samples import Filters
 from samjax.errors import SamjaxError
-from tests.benchmarks.drawn import Knowing, contents, draw_coco, draw_folder, echo, label_map
+from tests.benchmarks.drawn import (
+    OBJECTS,
+    Knowing,
+    contents,
+    draw_coco,
+    draw_folder,
+    echo,
+    label_map,
+)
 
 # Of pycocotools, which the newest NumPy warns about
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -63,3 +71,9 @@ def test_table_of_several_data_sets(tmp_path, monkeypatch, small):
     assert set(tables) == {"coco-val", f"{tmp_path.name}-b"}
     with pytest.raises(SamjaxError, match="give each data set once"):
         embedded.main([*data, *data, *more])
+    large = ["--out", str(tmp_path / "large"), "--classical", "0", "--min-area", "400"]
+    embedded.main([*data, *large])
+    assert "masks of at least 400 pixels" in (tmp_path / "large" / "table.md").read_text()
+    tables = json.loads((tmp_path / "large" / "table.json").read_text())
+    areas = [w * h for own in OBJECTS for _, _, w, h in own]
+    assert 0 < tables["coco-val"]["masks"] == sum(a >= 400 for a in areas) < len(areas)

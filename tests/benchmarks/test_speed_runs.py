@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.speed import cli
+from benchmarks.speed import blocks, cli
 from benchmarks.speed.process import WorkerProcess
+from samjax.errors import SamjaxError
 from tests.benchmarks.fake_models import Fakes, fakes
 from tests.models import PLAIN
 
@@ -143,3 +145,15 @@ def test_slow_jobs_say_their_rounds(fakes: Fakes, run):
     assert entries["official-float32"]["seconds"]["encoder"][1:] == [None, None]
     assert None not in entries["samjax-float32"]["seconds"]["encoder"]
     assert next(x for x in table.splitlines() if x.startswith("| official")).endswith("| 1 |")
+
+
+def test_account_of_blocks(tmp_path, capsys):
+    blocks.main(["--rounds", "1", "--dtype", "bfloat16", "--out", str(tmp_path)])
+    text = (tmp_path / "blocks.md").read_text()
+    assert text.strip() in capsys.readouterr().out
+    names = ("whole encoder", "4 x windowed: attention", "4 x global: projection, MLP", "neck")
+    assert all(f"| {name} |" in text for name in names)
+    share = float(re.search(r"sum of the encoder's parts .* ([0-9.]+)% ", text)[1])
+    assert 50 < share < 300
+    with pytest.raises(SamjaxError, match="at least 1"):
+        blocks.main(["--rounds", "0"])

@@ -34,7 +34,12 @@ def speed():
     return {
         "date": "2026-01-01",
         "commit": "abc",
-        "machine": {"cpu": "a processor", "cores used": 2, "device": "cpu"},
+        "machine": {
+            "cpu": "a processor",
+            "cores used": 2,
+            "device": "cpu",
+            "load average before": [0.1, 0.1, 0.1],
+        },
         "versions": {"jax": "1", "numpy": "2"},
         "image": "a.jpg, 4 x 3",
         "models": {
@@ -100,9 +105,17 @@ def test_pages_are_filled_between_their_markers(speed, pages, tmp_path):
     cells = json.loads(pages[1].read_text())["cells"]
     assert "".join(cells[0]["source"]).count("official") == 1
     assert cells[1]["source"] == ["'<!-- speed --> <!-- /speed -->'"]
+    assert "busy" not in text
     before = [page.read_bytes() for page in pages]
     remake(pages, tmp_path)
     assert [page.read_bytes() for page in pages] == before
+
+
+def test_a_busy_machine_is_told(speed, pages, tmp_path):
+    speed["machine"]["load average before"] = [1.5, 0.1, 0.1]
+    (tmp_path / "results.json").write_text(json.dumps(speed))
+    remake(pages, tmp_path, tmp_path)
+    assert "The machine was busy (load 1.5)" in pages[0].read_text()
 
 
 def test_masks_beside_speed(speed, miou, pages, tmp_path):

@@ -1,0 +1,245 @@
+"""Where the time of samjax's image encoder and of a click goes, part by part.
+
+    python -m benchmarks.speed.blocks --model vit_b-random --dtype float32 bfloat16
+
+Every part is compiled on its own and timed in the same rounds as the whole encoder, the whole
+decoder and one large matrix product of the same dtype. The parts' sum need not be the whole: XLA
+also fuses across their borders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import samjax
+from benchmarks.flops import encoder_flops
+from benchmarks.models import source
+from benchmarks.speed.competitors.sizes import PRODUCT, PRODUCT_FLOPS
+from benchmarks.speed.machine import commit, machine
+from benchmarks.speed.report import busy, milliseconds, table
+from samjax.checkpoint.loading import fill_model
+from samjax.config import ImageEncoderConfig
+from samjax.devices import chunks_for
+from samjax.errors import SamjaxError
+from samjax.files import replacing
+from samjax.model.prompt_encoder import ABSENT, NOT_A_POINT, POSITIVE, Prompts
+from samjax.model.sam import Sam
+from samjax.preprocess import PreparedImage
+from samjax.traced import flat, restore
+
+
+@dataclass(frozen=True)
+class Part:
+    """A compiled function with its inputs, how often the whole has it, and its operations."""
+
+    name: str
+    run: Callable[[], Any]
+    times: int = 1
+    flops: float | None = None
+
+
+def part(
+    name: str, module: Any, call: Callable, *inputs: Any, times: int = 1, flops: float | None = None
+) -> Part:
+    """``call(module, *inputs)``, compiled with the weights as arguments, at highest precision."""
+    structure, leaves = flat(module)
+
+    def traced(leaves: list, *inputs: Any) -> Any:
+        with jax.default_matmul_precision("highest"):
+            return call(restore(structure, leaves), *inputs)
+
+    return Part(name, partial(jax.jit(traced), leaves, *inputs), times, flops)
+
+
+def encoder_parts(sam: samjax.Segmenter, network: Sam) -> list[Part]:
+    """Each kind of block in three parts, and what stands before and behind the blocks."""
+    config = sam.config.image_encoder
+    if not isinstance(config, ImageEncoderConfig):
+        raise SamjaxError("the parts of SAM's own encoder are measured, not MobileSAM's TinyViT")
+    encoder, chunks = network.image_encoder, chunks_for(sam.device, sam.dtype)
+    rng = np.random.default_rng(0)
+    g, d = config.grid, config.width
+    tokens = g * g
+    x, y = (rng.standard_normal((tokens, d), np.float32) for _ in range(2))
+    image = rng.standard_normal((config.image_size, config.image_size, 3), np.float32)
+    dense = 2 * tokens * d
+
+    parts = [
+        part("patches", encoder, lambda m, v: m.patch_embed(v) + m.pos_embed[...].reshape(-1, d),
+             image, flops=dense * 3 * config.patch_size**2)
+    ]  # fmt: skip
+    global_ = [i for i in range(config.depth) if i in config.global_blocks]
+    windowed = [i for i in range(config.depth) if i not in config.global_blocks]
+    for kind, blocks in (("windowed", windowed), ("global", global_)):
+        if not blocks:
+            continue
+        block, count = encoder.blocks[blocks[0]], len(blocks)
+        attn, side = block.attn, block.attn.window
+        qkv = jax.jit(lambda x, attn=attn: attn.project(x))(x)
+        parts += [
+            part(f"{kind}: norm, qkv", block, lambda m, x: m.attn.project(m.norm1(x)), x,
+                 times=count, flops=dense * 3 * d),
+            part(f"{kind}: attention", attn, lambda m, *qkv: m.attend(*qkv, chunks), *qkv,
+                 times=count, flops=2 * dense * side**2 + 2 * dense * side),
+            part(f"{kind}: projection, MLP", block, lambda m, x, y: m.rest(x, y, chunks), x,
+                 jnp.asarray(y, qkv[0].dtype), times=count,
+                 flops=dense * (d + 2 * config.mlp_dim)),
+        ]  # fmt: skip
+    neck = dense * config.out_dim + 2 * tokens * 9 * config.out_dim**2
+    return [*parts, part("neck", encoder.neck, lambda m, v: m(v, g), x, flops=neck)]
+
+
+def decoder_parts(sam: samjax.Segmenter, network: Sam) -> list[Part]:
+    """A click's transformer, and what makes masks of the pixels."""
+    decoder, chunks = network.decoder, chunks_for(sam.device, sam.dtype)
+    mask_decoder = decoder.mask_decoder
+    g, c = sam.config.image_encoder.grid, sam.config.prompt_encoder.embed_dim
+    rng = np.random.default_rng(0)
+    pixels = rng.standard_normal((1, g * g, c), np.float32)
+    prompts = one_click(sam)
+    positions = decoder.prompt_encoder.image_positions()
+    count = sam.config.mask_decoder.num_masks + 1
+    tokens = rng.standard_normal((1, count + 1 + prompts.coords.shape[1], c), np.float32)
+    valid = jnp.ones(tokens.shape[:2], bool)
+    weights = rng.standard_normal((1, count, c // 8), np.float32)
+    absorbs = chunks.absorb
+    first = mask_decoder.transformer.layers[0]
+    if absorbs is None:
+        absorbs = first.cross_attn_token_to_image.absorbs(tokens.shape[1])
+
+    def transformer(m: Any, tokens: Any, pixels: Any) -> Any:
+        shared = None if absorbs else m.layers[0].project_image(pixels, positions)
+        return m(tokens, pixels, positions, shared, valid)
+
+    def masks(m: Any, pixels: Any, weights: Any) -> Any:
+        return m._masks(weights, m.output_upscaling(pixels), g)
+
+    return [
+        part("two-way transformer", mask_decoder.transformer, transformer, tokens, pixels),
+        part("upscaling, masks", mask_decoder, masks, pixels, weights),
+    ]
+
+
+def one_click(sam: samjax.Segmenter) -> Prompts:
+    """The smallest bucket, with one point."""
+    side = sam.config.low_res_size
+    return Prompts(
+        np.full((1, 4, 2), 100, np.float32),
+        np.array([[POSITIVE, NOT_A_POINT, ABSENT, ABSENT]], np.int32),
+        np.zeros((1, side, side), np.float32),
+        np.zeros(1, bool),
+    )
+
+
+def wholes(sam: samjax.Segmenter) -> list[Part]:
+    """The encoder and a click as they run, and the matrix product."""
+    m, k, n = PRODUCT
+    rng = np.random.default_rng(0)
+    a, b = (jnp.asarray(rng.standard_normal(s, np.float32), sam.dtype) for s in ((m, k), (k, n)))
+    product = jax.jit(
+        lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32, precision="highest")
+    )
+    size = sam.config.image_size
+    pixels = rng.integers(0, 255, (size, size, 3)).astype(np.uint8)
+    image = PreparedImage(pixels, (size, size), (size, size))
+    embedding = sam.encode(image)
+    click = one_click(sam)
+    return [
+        Part("matrix product", partial(product, a, b), flops=PRODUCT_FLOPS),
+        Part("whole encoder", lambda: sam.encode(image), flops=encoder_flops(sam.config)),
+        Part("whole decoder, one click", lambda: sam.decode(embedding, click, multimask=None)),
+    ]
+
+
+def seconds(parts: Sequence[Part], rounds: int) -> dict[str, float]:
+    """Median time of a call, over rounds in which every part has its turn."""
+    taken: dict[str, list[float]] = {p.name: [] for p in parts}
+    for p in parts:
+        jax.block_until_ready(p.run())
+    for _ in range(rounds):
+        for p in parts:
+            began = time.perf_counter()
+            calls = 0
+            while not calls or (time.perf_counter() - began < 0.1 and calls < 20):
+                jax.block_until_ready(p.run())
+                calls += 1
+            taken[p.name].append((time.perf_counter() - began) / calls)
+    return {name: median(values) for name, values in taken.items()}
+
+
+def account(sam: samjax.Segmenter, rounds: int) -> str:
+    """The table of one model in one dtype."""
+    whole = wholes(sam)
+    network = fill_model(sam.parameters(), sam.config, dtype=sam.dtype, placement=sam.device)
+    parts = encoder_parts(sam, network) + decoder_parts(sam, network)
+    spent = seconds([*whole, *parts], rounds)
+    rate = PRODUCT_FLOPS / spent["matrix product"]
+    total = spent["whole encoder"]
+
+    def line(p: Part) -> list[str]:
+        all_times = spent[p.name] * p.times
+        flops = p.flops and p.flops / spent[p.name]
+        share = "" if p in whole or p.flops is None else f"{100 * all_times / total:.1f}%"
+        count = f"{p.times} x " if p.times > 1 else ""
+        return [
+            f"{count}{p.name}", milliseconds(spent[p.name]), milliseconds(all_times), share,
+            f"{flops / 1e9:.0f}" if flops else "", f"{flops / rate:.2f}" if flops else "",
+        ]  # fmt: skip
+
+    encoder = sum(spent[p.name] * p.times for p in parts if p.flops)
+    lines = [line(p) for p in [*whole, *parts]]
+    lines.append(["sum of the encoder's parts", "", milliseconds(encoder),
+                  f"{100 * encoder / total:.1f}%", "", ""])  # fmt: skip
+    head = [f"{sam.source} {sam.dtype.name}", "ms", "all, ms", "of the encoder", "GFLOP/s",
+            "of product"]  # fmt: skip
+    return table(head, lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the tables, and write them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed.blocks", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("--model", default="embedded", help="embedded, vit_b-random, ...")
+    parser.add_argument(
+        "--dtype", nargs="+", default=["float32"], help="float32, bfloat16, float16"
+    )
+    parser.add_argument("--device", help="cpu, gpu, gpu:1, tpu")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, help="folder for blocks.md")
+    given = parser.parse_args(arguments)
+    if given.rounds < 1:
+        raise SamjaxError(f"--rounds {given.rounds}: at least 1")
+    started: dict[str, Any] | None = None
+    tables = []
+    for dtype in given.dtype:
+        sam = samjax.load(source(given.model), dtype=dtype, device=given.device, preprocess="sam")
+        started = started or machine(sam.device)
+        tables.append(account(sam, given.rounds))
+    assert started is not None
+    about = f"commit {commit() or 'unknown'}, {started['cores used']} cores of {started['cpu']}"
+    text = "\n\n".join([*tables, f"(medians of {given.rounds} rounds; {about})", busy(started)])
+    print(text)
+    if given.out:
+        with replacing(given.out.expanduser() / "blocks.md") as temporary:
+            temporary.write_text(text.rstrip() + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SamjaxError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
