@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.files import write_json
+from benchmarks.files import made_folder, write_json
 from benchmarks.miou import cli
 from benchmarks.miou.overview import CLASSICAL, METHOD
 from benchmarks.miou.report import cell, share
@@ -79,7 +79,7 @@ def _sample(summaries: Mapping[str, Summary], names: Sequence[str]) -> list[str]
 def main(arguments: list[str] | None = None) -> None:
     """Run all data sets, then write and print the table."""
     given = parse(arguments)
-    out = Path(given.out)
+    out = made_folder(given.out)
     names = ["-".join(Path(path).expanduser().resolve().parts[-2:]) for path in given.data]
     if len(set(names)) < len(names):
         raise SamjaxError(f"--data {', '.join(given.data)}: give each data set once")

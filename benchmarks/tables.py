@@ -87,10 +87,8 @@ def results_in(path: Path) -> Iterator[tuple[str, Record]]:
             raise SamjaxError(f"{file}: not a result of a suite: give a suite's --out folder")
         for one in summaries:
             asked = one["asked"]
-            yield (
-                "-".join(map(plain, ("miou", *(asked[k] for k in ("protocol", "data", "model"))))),
-                one,
-            )
+            names = ("miou", *(asked[k] for k in ("protocol", "data", "model", "dtype")))
+            yield "-".join(map(plain, [*names, *restrictions(asked)])), one
 
 
 def plain(name: str) -> str:
@@ -170,13 +168,25 @@ def miou_table(summaries: Sequence[Record]) -> str:
             if one["means"].get(key) is not None
         ]
         scores = one.get("scores", {})
-        values += [f"{method.columns.get(k, k)} {share(v)}" for k, v in scores.items()]
-        count = f"{one['images']} images"
+        values += [
+            f"{method.columns.get(k, k)} {share(v)}" for k, v in scores.items() if v is not None
+        ]
+        count = f"{one['images']} images, {one['masks']} masks"
         lines.append(
-            [asked["protocol"], asked["data"], count, plain(asked["model"]), asked["dtype"],
-             "; ".join(values)]
+            [asked["protocol"], asked["data"], ", ".join([count, *restrictions(asked)]),
+             plain(asked["model"]), asked["dtype"], "; ".join(values)]
         )  # fmt: skip
     return table(["protocol", "data", "", "model", "dtype", "mean [95% interval]"], lines)
+
+
+def restrictions(asked: Record) -> Iterator[str]:
+    """Which masks were measured, where not all were."""
+    if least := asked.get("least area, px"):
+        yield f"of at least {least:g} px"
+    if least := asked.get("least part of the image"):
+        yield f"of at least {100 * least:g}% of the image"
+    if asked.get("first annotator only"):
+        yield "first annotator only"
 
 
 def blocks(saved: Sequence[Record]) -> dict[str, str]:

@@ -128,7 +128,12 @@ def clicks(
 
 def measure(count: int, pause: float) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Run JupyterLab and click: milliseconds of each click, and of its decode."""
-    from playwright.sync_api import sync_playwright
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise samjax.SamjaxError(
+            "playwright is not installed: pip install 'samjax[browser]'"
+        ) from None
 
     from tests.browser.hosts import jupyter
     from tests.browser.pages import NotebookPage, write_notebook

@@ -29,6 +29,7 @@ from convert.reading import build_second, read_again
 from samjax.checkpoint.convert import convert
 from samjax.config import ImageEncoderConfig
 from samjax.engine import load_options, locate
+from samjax.errors import SamjaxError
 from samjax.masks import mask_iou
 
 # Of float32 at precision "highest": relative to the largest value, the standard deviation, 1.
@@ -160,14 +161,25 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--overwrite", action="store_true", help="replace what --save names")
     parser.add_argument("--image", help="a photograph (default: matplotlib's grace_hopper.jpg)")
     parser.add_argument("--device", help="of samjax: cpu, gpu, tpu")
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if given.save is None and (given.preprocess or given.overwrite):
+        raise SamjaxError("--preprocess and --overwrite belong to --save: name a file or folder")
+    return given
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Blocks' numbers, separated by commas."""
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise SamjaxError(f"--lora-layers {text}: give numbers, such as 0,1,4") from None
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run and print; 0 if everything is within the limits."""
     given = parse(arguments)
     image = given.image or matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
-    layers = given.lora_layers and tuple(map(int, given.lora_layers.split(",")))
+    layers = given.lora_layers and numbers(given.lora_layers)
     options = load_options(given.base, layers or None, given.image_size)
     source = locate(given.checkpoint)
     if given.save is None:
@@ -209,6 +221,6 @@ def main(arguments: list[str] | None = None) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except samjax.SamjaxError as error:
+    except SamjaxError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

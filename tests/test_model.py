@@ -95,6 +95,20 @@ def test_chunks_do_not_change_the_embedding(sam, embedding, chunks: str):
     close(jax.jit(lambda x: sam.encode(x, CHUNKS[chunks]))(image), embedding)
 
 
+@pytest.mark.parametrize("chunks", ["cpu", "accelerator", "fused"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_images_at_once(chunks: str, dtype: str):
+    """Accelerators map the encoder over a batch; its loops must carry the same dtype then."""
+    sam = fill_model(random_parameters(PLAIN), PLAIN, dtype=jnp.dtype(dtype))
+    images = noise(2, PLAIN.image_size, PLAIN.image_size, 3)
+    one = jax.jit(lambda x: sam.encode(x, CHUNKS[chunks]))
+    both = jax.jit(jax.vmap(lambda x: sam.encode(x, CHUNKS[chunks])))(images)
+    limit = 2e-5 if dtype == "float32" else 0.05
+    for image, found in zip(images, both, strict=True):
+        expected = one(image)
+        assert np.abs(found - expected).max() <= limit * np.abs(expected).max()
+
+
 @pytest.fixture(scope="module", params=[False, True], ids=["shared image", "own image"])
 def decoded(request, sam, embedding):
     given = prompts(request.param)

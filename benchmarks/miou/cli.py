@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 import samjax
-from benchmarks.files import write_json
+from benchmarks.files import made_folder, write_json
 from benchmarks.miou import classical
 from benchmarks.miou.boxes import read_detections
 from benchmarks.miou.datasets import add_data_arguments, asked_dataset
@@ -72,6 +72,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Run, write and print the report; returns the summary."""
     given = parse(arguments)
+    out = made_folder(given.out)
     method = METHODS[given.protocol]
     dataset = asked_dataset(given)
     filters = chosen_filters(method, dataset, given)
@@ -79,9 +80,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     models = load_models(given)
     predictors = [samjax.SamPredictor(sam) for sam in models]
     asked = settings(method, dataset, filters, given, models[0])
-    return run(
-        method, dataset, predictors, filters, options, asked, Path(given.out), given.pictures
-    )
+    return run(method, dataset, predictors, filters, options, asked, out, given.pictures)
 
 
 def run(

@@ -21,6 +21,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from threading import local
 from typing import Any, NamedTuple
@@ -52,6 +53,22 @@ class Agreement(NamedTuple):
     @property
     def good(self) -> bool:
         return abs(self.ours - self.theirs) <= MEAN_LIMIT and self.within >= SINGLE_PART
+
+
+def require() -> None:
+    """Raises SamjaxError where OpenCV, PyTorch or the official code is missing."""
+    try:
+        import cv2  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise SamjaxError(
+            f"{error.name} is not installed: pip install 'samjax[parity]', and segment-anything "
+            "with --no-deps"
+        ) from None
+    if find_spec("segment_anything") is None:
+        raise SamjaxError(
+            "segment-anything is not installed: pip install --no-deps segment-anything"
+        )
 
 
 def _deepest(region: np.ndarray) -> tuple[int, int]:
@@ -237,11 +254,13 @@ def main(arguments: list[str] | None = None) -> int:
     folder = Path(given.run).expanduser()
     run, asked = read_run(folder)
     dataset = asked_dataset(given)
-    sam = samjax.load(source(given.model))
-    if sam.fingerprint != asked["weights"]:
+    require()
+    weights = samjax.load(source(given.model), dtype=asked["dtype"]).fingerprint
+    if weights != asked["weights"]:
         raise SamjaxError(f"{folder}: a run of other weights than {given.model}: give its --model")
+    sam = samjax.load(source(given.model), dtype="float32")
     digest = hashlib.sha256((folder / "masks.csv").read_bytes()).hexdigest()[:12]
-    header = {"masks.csv": digest, "weights": sam.fingerprint}
+    header = {"masks.csv": digest, "weights": weights}
     journal = Journal(folder / "official.jsonl", header)
     official = measure_all(run, dataset.entries, official_predictor(sam), journal, given.workers)
     if not official:

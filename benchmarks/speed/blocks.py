@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import samjax
+from benchmarks.files import made_folder
 from benchmarks.flops import encoder_flops
 from benchmarks.models import source
 from benchmarks.speed.competitors.sizes import PRODUCT, PRODUCT_FLOPS
@@ -31,7 +32,7 @@ from benchmarks.speed.machine import commit, machine
 from benchmarks.speed.report import busy, milliseconds, table
 from samjax.checkpoint.loading import fill_model
 from samjax.config import ImageEncoderConfig
-from samjax.devices import chunks_for
+from samjax.devices import choose_device, choose_dtype, chunks_for
 from samjax.errors import SamjaxError
 from samjax.files import replacing
 from samjax.model.prompt_encoder import ABSENT, NOT_A_POINT, POSITIVE, Prompts
@@ -60,14 +61,14 @@ def part(
         with jax.default_matmul_precision("highest"):
             return call(restore(structure, leaves), *inputs)
 
-    return Part(name, partial(jax.jit(traced), leaves, *inputs), times, flops)
+    placed = jax.device_put(inputs, leaves[0].device)
+    return Part(name, partial(jax.jit(traced), leaves, *placed), times, flops)
 
 
 def encoder_parts(sam: samjax.Segmenter, network: Sam) -> list[Part]:
     """Each kind of block in three parts, and what stands before and behind the blocks."""
     config = sam.config.image_encoder
-    if not isinstance(config, ImageEncoderConfig):
-        raise SamjaxError("the parts of SAM's own encoder are measured, not MobileSAM's TinyViT")
+    assert isinstance(config, ImageEncoderConfig)
     encoder, chunks = network.image_encoder, chunks_for(sam.device, sam.dtype)
     rng = np.random.default_rng(0)
     g, d = config.grid, config.width
@@ -147,7 +148,10 @@ def wholes(sam: samjax.Segmenter) -> list[Part]:
     """The encoder and a click as they run, and the matrix product."""
     m, k, n = PRODUCT
     rng = np.random.default_rng(0)
-    a, b = (jnp.asarray(rng.standard_normal(s, np.float32), sam.dtype) for s in ((m, k), (k, n)))
+    a, b = (
+        jax.device_put(jnp.asarray(rng.standard_normal(shape, np.float32), sam.dtype), sam.device)
+        for shape in ((m, k), (k, n))
+    )
     product = jax.jit(
         lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32, precision="highest")
     )
@@ -181,6 +185,8 @@ def seconds(parts: Sequence[Part], rounds: int) -> dict[str, float]:
 
 def account(sam: samjax.Segmenter, rounds: int) -> str:
     """The table of one model in one dtype."""
+    if sam.config.hq or not isinstance(sam.config.image_encoder, ImageEncoderConfig):
+        raise SamjaxError("the parts of SAM's own network are measured, not SAM-HQ or MobileSAM")
     whole = wholes(sam)
     network = fill_model(sam.parameters(), sam.config, dtype=sam.dtype, placement=sam.device)
     parts = encoder_parts(sam, network) + decoder_parts(sam, network)
@@ -222,18 +228,20 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.rounds < 1:
         raise SamjaxError(f"--rounds {given.rounds}: at least 1")
-    started: dict[str, Any] | None = None
+    device = choose_device(given.device)
+    for dtype in given.dtype:
+        choose_dtype(dtype, device)
+    out = given.out and made_folder(given.out)
+    started = machine(device)
     tables = []
     for dtype in given.dtype:
-        sam = samjax.load(source(given.model), dtype=dtype, device=given.device, preprocess="sam")
-        started = started or machine(sam.device)
+        sam = samjax.load(source(given.model), dtype=dtype, device=device, preprocess="sam")
         tables.append(account(sam, given.rounds))
-    assert started is not None
     about = f"commit {commit() or 'unknown'}, {started['cores used']} cores of {started['cpu']}"
     text = "\n\n".join([*tables, f"(medians of {given.rounds} rounds; {about})", busy(started)])
     print(text)
-    if given.out:
-        with replacing(given.out.expanduser() / "blocks.md") as temporary:
+    if out:
+        with replacing(out / "blocks.md") as temporary:
             temporary.write_text(text.rstrip() + "\n", "utf-8")
 
 

@@ -20,8 +20,9 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 import samjax
-from benchmarks.files import write_json
+from benchmarks.files import made_folder, write_json
 from benchmarks.flops import encoder_flops
+from benchmarks.models import SIZES, source
 from benchmarks.speed.competitors import (
     COMPETITORS,
     DTYPES,
@@ -37,10 +38,17 @@ from benchmarks.speed.report import markdown, model_record
 from benchmarks.speed.runner import Entry, Plan, Run
 from benchmarks.speed.task import JOBS, POINTS
 from samjax.devices import choose_device
+from samjax.engine import locate
 from samjax.errors import SamjaxError
 from samjax.files import replacing
 
-DEFAULT_JOBS = ("encoder", "click", "points")
+DEFAULTS: dict[str, Any] = {
+    "jobs": ["encoder", "click", "points"],
+    "dtypes": ["float32", "bfloat16"],
+    "points_per_side": 32,
+    "rounds": 7,
+    "starts": 3,
+}
 FEW_POINTS = 4  # enough to check the decoder where "points" is not measured
 QUICK_SMALL_S, QUICK_LARGE_S = 40, 165  # seconds after which no round begins
 QUICK_SMALL = ("samjax", "official-float32", "huggingface-bfloat16")
@@ -83,21 +91,33 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--model", action="append", help="embedded (default), vit_b, vit_l, vit_h, vit_b-random, "
         "..., or a checkpoint; may be given several times")  # fmt: skip
     add("--only", nargs="+", metavar="NAME", help="competitors, or the beginnings of their names")
-    add("--jobs", nargs="+", metavar="JOB", default=list(DEFAULT_JOBS), help="see below")
-    add("--dtypes", nargs="+", metavar="DTYPE", default=["float32", "bfloat16"])
+    add("--jobs", nargs="+", metavar="JOB", help="see below (default: all but set_image)")
+    add("--dtypes", nargs="+", metavar="DTYPE", help="(default: float32 bfloat16)")
     add("--device", help="cpu, gpu or tpu (default: JAX's first)")
     add("--image", help="a photograph (default: matplotlib's grace_hopper.jpg)")
-    add("--points-per-side", type=int, default=32, help="of automatic masks")
-    add("--rounds", type=int, default=7)
+    add("--points-per-side", type=int, help="of automatic masks (default: 32)")
+    add("--rounds", type=int, help="(default: 7)")
     add("--slow", type=float, default=60, metavar="S",
         help="jobs that take longer than S seconds run in --slow-rounds rounds")  # fmt: skip
     add("--slow-rounds", type=int, default=3)
-    add("--starts", type=int, default=3, help="fresh processes with an empty compilation cache, "
-        "and as many with a filled one")  # fmt: skip
+    add("--starts", type=int, help="fresh processes with an empty compilation cache, and as many "
+        "with a filled one (default: 3)")  # fmt: skip
     add("--out", type=Path, help="folder for results.json, table.md and plot.png")
     add("--quick", action="store_true", help="three minutes on two cores: few of everything")
     add("--allow-missing", action="store_true", help="go on without what must be compared")
     given = parser.parse_args(arguments)
+    chosen = [name for name in ("model", "only", *DEFAULTS) if getattr(given, name) is not None]
+    if given.quick and chosen:
+        options = ", ".join("--" + name.replace("_", "-") for name in chosen)
+        raise SamjaxError(f"--quick chooses everything itself: leave out {options}")
+    for name, value in DEFAULTS.items():
+        if getattr(given, name) is None:
+            setattr(given, name, value)
+    if given.device and ":" in given.device:
+        raise SamjaxError(
+            f"--device {given.device}: every competitor takes the first one: give cpu, gpu or "
+            "tpu, and hide the others (CUDA_VISIBLE_DEVICES)"
+        )
     for name in given.jobs:
         if name not in JOBS:
             raise SamjaxError(f"--jobs {name}: use {', '.join(JOBS)}")
@@ -105,8 +125,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         if getattr(given, name) < 1:
             option = name.replace("_", "-")
             raise SamjaxError(f"--{option} {getattr(given, name)}: at least 1")
-    if given.quick and (given.model or given.only):
-        raise SamjaxError("--quick chooses models and competitors itself: leave out the others")
+    for model in given.model or ():
+        wanted = source(model)
+        if isinstance(wanted, str) and wanted not in SIZES:
+            locate(wanted)
     return given
 
 
@@ -192,15 +214,14 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         (part, entries(part, kind, allow_missing=given.allow_missing))
         for part in parts(given, began)
     ]
+    out = given.out and made_folder(given.out)
     results: dict[str, Any] = {
         "date": str(date.today()),
         "commit": commit(),
         "machine": machine(device),
         "versions": versions(),
         "arguments": {
-            name: value.name if isinstance(value, Path) else value
-            for name, value in vars(given).items()
-            if name != "out"
+            name: value for name, value in vars(given).items() if name not in ("out", "image")
         },
         "image": f"{Path(path).name}, {image.shape[1]} x {image.shape[0]}",
         "note": QUICK_NOTE if given.quick else "",
@@ -209,15 +230,14 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     for part, made in todo:
         results["models"][part.model] = measure(part, made, image, kind, given.points_per_side)
         results["seconds"] = round(time.perf_counter() - began)
-        if given.out:
-            save(results, given.out)
+        if out:
+            save(results, out)
     print(markdown(results))
     return results
 
 
 def save(results: dict[str, Any], out: Path) -> None:
     """results.json, table.md and plot.png, each whole or not at all."""
-    out = out.expanduser()
     write_json(out / "results.json", results)
     with replacing(out / "table.md") as temporary:
         temporary.write_text(markdown(results), "utf-8")

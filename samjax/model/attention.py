@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from samjax.model.layers import update_blocks, update_each
+from samjax.model.layers import update_blocks
 
 Fused = Literal["cudnn", "xla"]
 
@@ -79,36 +79,29 @@ def _softmax_product(scores: Float[Array, "*b q k"], v: Float[Array, "*b k c"]) 
 
 
 def attend_added(
-    q: Float[Array, "w t c"],
-    k: Float[Array, "w t c"],
-    v: Float[Array, "w t c"],
+    q: Float[Array, "1 t c"],
+    k: Float[Array, "1 t c"],
+    v: Float[Array, "1 t c"],
     table_h: Float[Array, "n n c"],
     table_w: Float[Array, "n n c"],
     query_limit: int | None,
-) -> Float[Array, "w t c"]:
-    """One head over ``w`` windows of ``t = n * n`` tokens, in blocks of queries."""
+) -> Float[Array, "1 t c"]:
+    """One head over a single window of ``t = n * n`` tokens, in blocks of queries."""
     n, c = table_h.shape[1:]
-    w = q.shape[0]
     scale = jnp.asarray(c**-0.5, jnp.float32)
 
-    def window(q: Array, k: Array, v: Array) -> Array:
-        grid = q.reshape(n, n, c)
-        terms_h = _product("yxc,ykc->yxk", grid, table_h).reshape(n * n, n)
-        terms_w = _product("yxc,xkc->yxk", grid, table_w).reshape(n * n, n)
-        scaled = (q.astype(jnp.float32) * scale).astype(q.dtype)
+    q, k, v = q[0], k[0], v[0]
+    grid = q.reshape(n, n, c)
+    terms_h = _product("yxc,ykc->yxk", grid, table_h).reshape(n * n, n)
+    terms_w = _product("yxc,xkc->yxk", grid, table_w).reshape(n * n, n)
+    scaled = (q.astype(jnp.float32) * scale).astype(q.dtype)
 
-        def block(q: Array, terms_h: Array, terms_w: Array) -> Array:
-            scores = lax.dot_general(
-                q, k, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
-            )
-            scores = scores.reshape(-1, n, n) + terms_h[:, :, None] + terms_w[:, None, :]
-            return _softmax_product(scores.reshape(-1, n * n), v)
+    def block(q: Array, terms_h: Array, terms_w: Array) -> Array:
+        scores = lax.dot_general(q, k, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+        scores = scores.reshape(-1, n, n) + terms_h[:, :, None] + terms_w[:, None, :]
+        return _softmax_product(scores.reshape(-1, n * n), v)
 
-        return update_blocks(block, scaled, terms_h, terms_w, limit=query_limit)
-
-    if w == 1:
-        return window(q[0], k[0], v[0])[None]
-    return update_each(window, q, k, v)
+    return update_blocks(block, scaled, terms_h, terms_w, limit=query_limit)[None]
 
 
 def fold(

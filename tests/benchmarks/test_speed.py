@@ -251,7 +251,9 @@ def test_reasons_to_be_missing():
         (["--model", "vit_x-random", "--only", "samjax"], "--model vit_x-random: use vit_b-random"),
         (["--model", "nowhere.pth", "--only", "samjax"], "nowhere.pth: no such file"),
         (["--image", "nowhere.jpg"], "nowhere.jpg"),
-        (["--quick", "--model", "vit_b"], "--quick chooses models"),
+        (["--quick", "--model", "vit_b", "--rounds", "3"], "leave out --model, --rounds"),
+        (["--device", "gpu:1"], "every competitor takes the first one"),
+        (["--model", "no_such.pth"], "no such file or folder"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(arguments, message, capsys):

@@ -64,7 +64,8 @@ def speed():
 def miou():
     mean = {"mean": 0.5, "low": 0.4, "high": 0.6, "count": 9}
     asked = {"protocol": "sam-point", "data": "bsds/val", "model": "embedded", "dtype": "float32"}
-    return {"asked": asked, "images": 7, "means": {"clicks_1": mean}}
+    scores = {"AP": 0.25, "AP small": None}  # no small objects
+    return {"asked": asked, "images": 7, "masks": 9, "means": {"clicks_1": mean}, "scores": scores}
 
 
 @pytest.fixture
@@ -121,13 +122,22 @@ def test_a_busy_machine_is_told(speed, pages, tmp_path):
 def test_masks_beside_speed(speed, miou, pages, tmp_path):
     for name, content in (("results.json", speed), ("summary.json", miou)):
         (tmp_path / name).write_text(json.dumps(content))
-    (tmp_path / "table.json").write_text(json.dumps({"x": miou | {"images": 8}}))
+    large = {"asked": miou["asked"] | {"dtype": "bfloat16", "least area, px": 400.0}}
+    several = {"x": miou | {"images": 8}, "y": miou | large}
+    (tmp_path / "table.json").write_text(json.dumps(several))
     remake(pages, tmp_path, tmp_path)
     names = sorted(p.name for p in (tmp_path / "results").iterdir())
-    assert names == ["miou-sam_point-val-embedded.json", "speed-embedded.json"]
-    row = next(x for x in pages[0].read_text().splitlines() if x.startswith("| sam-point"))
-    assert "| bsds/val | 8 images | embedded | float32 |" in row
-    assert row.endswith("| 1 click .500 [.400, .600] |")
+    first = "miou-sam_point-val-embedded"
+    assert names == [
+        f"{first}-bfloat16-of_at_least_400_px.json",
+        f"{first}-float32.json",
+        "speed-embedded.json",
+    ]
+    lines = pages[0].read_text().splitlines()
+    restricted, row = (x for x in lines if x.startswith("| sam-point"))
+    assert "| 7 images, 9 masks, of at least 400 px | embedded | bfloat16 |" in restricted
+    assert "| bsds/val | 8 images, 9 masks | embedded | float32 |" in row
+    assert row.endswith("| 1 click .500 [.400, .600]; AP .250 |")
 
 
 @pytest.mark.parametrize(
