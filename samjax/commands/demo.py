@@ -48,11 +48,11 @@ class Scene:
 CLICK = Scene("click", "A click", Request(((460.0, 150.0, 1),), ()), (255, 99, 164))
 BOXES = (
     Scene("box", "A box", Request((), ((150.0, 130.0, 370.0, 320.0),)), (30, 144, 255)),
-    Scene("large_box", "A larger box", Request((), ((0.0, 300.0, 511.0, 599.0),)), (0, 201, 177)),
+    Scene("large_box", "A larger box", Request((), ((0.0, 310.0, 511.0, 599.0),)), (0, 201, 177)),
     Scene(
         "negative_point",
         "With a negative point",
-        Request(((250.0, 390.0, 0),), ((0.0, 300.0, 511.0, 599.0),)),
+        Request(((240.0, 350.0, 0),), ((0.0, 310.0, 511.0, 599.0),)),
         (0, 201, 177),
     ),
 )
