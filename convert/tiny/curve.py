@@ -40,7 +40,7 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
     images = [row["images"] for row in rows]
     for key, label in FIGURES.items():
         axes.plot(images, [row[key] for row in rows], marker=".", label=label)
-    axes.set(xlabel="training images", ylabel="mIoU, held-out tenth", ylim=(0, 1))
+    axes.set(xlabel="training images", ylabel="mIoU, held-out tenth", ylim=(0.2, 0.8))
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", ncols=2)
     with replacing(path) as temporary:
