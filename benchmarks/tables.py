@@ -181,7 +181,7 @@ def miou_table(summaries: Sequence[Record]) -> str:
 
 def restrictions(asked: Record) -> Iterator[str]:
     """Which masks were measured, where not all were."""
-    if least := asked.get("least area, px"):
+    if (least := asked.get("least area, px") or 0) > 1:
         yield f"of at least {least:g} px"
     if least := asked.get("least part of the image"):
         yield f"of at least {100 * least:g}% of the image"
