@@ -10,7 +10,6 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib import resources
@@ -181,12 +180,10 @@ class Segmenter:
         return self._click(image_embedding, prompts, multimask)
 
     def _compile_clicks(self, image_embedding: Array) -> None:
-        blank = [
-            Prompts(np.zeros((1, n, 2), np.float32), np.full((1, n), ABSENT, np.int32), None)
-            for n in CLICK_BUCKETS
-        ]
-        with ThreadPoolExecutor(len(blank)) as pool:  # side by side: XLA compiles without the GIL
-            list(pool.map(lambda prompts: self._click(image_embedding, prompts, None), blank))
+        """One after the other: XLA uses all cores for each, and two at once hold more memory."""
+        for n in CLICK_BUCKETS:
+            coords, kinds = np.zeros((1, n, 2), np.float32), np.full((1, n), ABSENT, np.int32)
+            self._click(image_embedding, Prompts(coords, kinds, None), None)
 
     def _click(
         self, image_embedding: Array, prompts: Prompts, multimask: bool | None
