@@ -50,8 +50,8 @@ DEFAULTS: dict[str, Any] = {
     "starts": 3,
 }
 FEW_POINTS = 4  # enough to check the decoder where "points" is not measured
-QUICK_SMALL_S, QUICK_LARGE_S = 40, 165  # seconds after which no round begins
-QUICK_SMALL = ("samjax", "official-float32", "huggingface-bfloat16")
+QUICK_SMALL_S, QUICK_LARGE_S = 30, 150  # seconds after which no round begins
+QUICK_SMALL = ("samjax-float32", "official-float32")
 QUICK_LARGE = (
     "samjax-float32",
     "official-float32",
