@@ -29,14 +29,13 @@ from samjax.checkpoint.loading import (
     parameter_count,
     random_parameters,
 )
+from samjax.clicks import Clicks
 from samjax.config import SamConfig, TinyVitConfig
 from samjax.devices import PRECISIONS, choose_devices, choose_dtype, chunks_for, keep_compiled
 from samjax.errors import CheckpointError, CheckpointWarning, DeviceError
-from samjax.model.mask_decoder import select_masks
-from samjax.model.prompt_encoder import ABSENT, Prompts
+from samjax.model.prompt_encoder import Prompts
 from samjax.model.sam import Sam
 from samjax.preprocess import PreparedImage, Preprocess, get_preset
-from samjax.prompts import CLICK_BUCKETS, pack
 from samjax.proposals import Canvas, Measured, measure
 from samjax.traced import decode, encode, encode_rows, flat, positions
 
@@ -81,7 +80,7 @@ class Segmenter:
         self.device, self.family, self.source, self.notes = device, family, source, notes
         self.devices = tuple(devices) or (device,)
         self.mask_threshold = 0.0
-        self._model, self._clicks_compiled, self._automatic = model, False, automatic
+        self._model, self._automatic = model, automatic
         self._chunks = chunks = chunks_for(device, dtype)
         encoder, self._encoder_leaves = flat(model.image_encoder)
         decoder, self._decoder_leaves = flat(model.decoder)
@@ -91,6 +90,7 @@ class Segmenter:
         )
         self._measure = jax.jit(partial(measure, one_by_one=device.platform == "cpu"))
         self._positions = jax.jit(partial(positions, decoder))
+        self._clicks = Clicks(model.config)
 
     def __repr__(self) -> str:
         millions = parameter_count(self.config) / 1e6
@@ -117,10 +117,13 @@ class Segmenter:
         The next batch is prepared by the host while the devices work on one.
         """
         size = self._images_at_once * len(self.devices)
-        encode = self._encode_one if size == 1 else self._encode_batch
         pending: Iterator[Array] = iter(())
         for batch in _batches(images, size):
-            started = encode(batch, size)
+            started = (
+                iter([self.encode(image) for image in batch])
+                if size == 1
+                else self._encode_batch(batch, size)
+            )
             yield from pending
             pending = started
         yield from pending
@@ -129,9 +132,6 @@ class Segmenter:
     def _images_at_once(self) -> int:
         """Images of a batch on one device: a CPU's cores are busy with a single one."""
         return 1 if self.device.platform == "cpu" else _BATCH
-
-    def _encode_one(self, images: list[PreparedImage], _size: int) -> Iterator[Array]:
-        return iter([self.encode(image) for image in images])
 
     def _encode_batch(self, images: list[PreparedImage], size: int) -> Iterator[Array]:
         """Start a batch, filled up to ``size``; rows are taken apart when they are asked for."""
@@ -167,36 +167,11 @@ class Segmenter:
     def click(
         self, image_embedding: Float[Array, "g g c"], prompts: Prompts, *, multimask: bool | None
     ) -> tuple[Float32[np.ndarray, "1 m 4*g 4*g"], Float32[np.ndarray, "1 m"]]:
-        """The same for one prompt, on the host, by one compiled function for each bucket of tokens.
+        """The same for one prompt, on the host; see Clicks."""
+        return self._clicks(self._decode_all, image_embedding, prompts, multimask)
 
-        With or without a mask prompt, for one mask or several: the network always takes the
-        first and makes all, and the choice is left to NumPy. That costs a millisecond a click
-        and saves seconds of compilation in the middle of a session. The first click compiles
-        all of CLICK_BUCKETS.
-        """
-        if not self._clicks_compiled:
-            self._compile_clicks(image_embedding)
-            self._clicks_compiled = True
-        return self._click(image_embedding, prompts, multimask)
-
-    def _compile_clicks(self, image_embedding: Array) -> None:
-        """One after the other: XLA uses all cores for each, and two at once hold more memory."""
-        for n in CLICK_BUCKETS:
-            coords, kinds = np.zeros((1, n, 2), np.float32), np.full((1, n), ABSENT, np.int32)
-            self._click(image_embedding, Prompts(coords, kinds, None), None)
-
-    def _click(
-        self, image_embedding: Array, prompts: Prompts, multimask: bool | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        if prompts.masks is None:
-            m = self.config.low_res_size
-            none = np.zeros((1, m, m), np.float32)
-            prompts = prompts._replace(masks=none, has_mask=np.zeros(1, bool))
-        if self.config.hq and prompts.hq_only is None:
-            prompts = prompts._replace(hq_only=np.zeros(1, bool))
-        low_res, iou = jax.device_get(self.decode(image_embedding, prompts, multimask=None))
-        select = slice(None) if multimask is None else select_masks(multimask)
-        return low_res[:, select], iou[:, select]
+    def _decode_all(self, image_embedding: Array, prompts: Prompts) -> tuple[Array, Array]:
+        return self.decode(image_embedding, prompts, multimask=None)
 
     def measure(
         self,
@@ -234,9 +209,7 @@ class Segmenter:
         """Compile what a first image and a first click need, so that they do not wait."""
         size = self.config.image_size
         blank = PreparedImage(np.zeros((size, size, 3), np.uint8), (size, size), (size, size))
-        point = (np.zeros((1, 2), np.float32), np.ones(1, np.int32))
-        prompts = pack([point], None, None, (size, size), (size, size))
-        self.click(self.encode(blank), prompts, multimask=True)
+        self._clicks.compile_all(self._decode_all, self.encode(blank))
         return self
 
     @cached_property

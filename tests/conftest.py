@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from threading import enumerate as all_threads
 
 import matplotlib.cbook
 import numpy as np
@@ -68,6 +69,12 @@ class Compilations:
         self.reset()
 
     def reset(self) -> None:
+        """Count from now on, once what a first click left to compile is compiled."""
+        from samjax.clicks import THREAD
+
+        for thread in all_threads():
+            if thread.name == THREAD:
+                thread.join()
         self._start = self._counter.events
 
     @property

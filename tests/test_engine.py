@@ -7,13 +7,18 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, current_thread
+from threading import enumerate as all_threads
 
 import jax
 import numpy as np
 import pytest
 
 import samjax
+from samjax.clicks import THREAD, Clicks
 from samjax.masks import mask_iou
+from samjax.model.prompt_encoder import Prompts
+from samjax.prompts import CLICK_BUCKETS
 from tests.models import DRAWN, PLAIN, drawn_image
 
 ROOT = Path(__file__).parents[1]
@@ -60,10 +65,54 @@ def test_after_a_first_click_nothing_compiles(compilations):
     predictor = samjax.SamPredictor(samjax.load(PLAIN))
     predictor.set_image(drawn_image(48, 70))
     predictor.predict([[3, 4]], [1])
-    compilations.reset()
+    compilations.reset()  # waits for what is compiled behind the first click
     predictor.set_image(drawn_image(90, 61))
     every_click(predictor, most=3)
     assert compilations.count == 0
+
+
+def test_a_first_click_waits_for_its_own_function_alone():
+    """The other bucket's function is made behind it, by one thread; later clicks make none."""
+    decoded, may_go_on = [], Event()
+
+    def decode(_: jax.Array, prompts: Prompts) -> tuple[jax.Array, jax.Array]:
+        tokens = prompts.coords.shape[1]
+        if tokens == CLICK_BUCKETS[1]:
+            assert may_go_on.wait(60)
+        decoded.append((tokens, current_thread().name))
+        return jax.numpy.zeros((1, 4, 16, 16)), jax.numpy.zeros((1, 4))
+
+    clicks, embedding = Clicks(PLAIN), jax.numpy.zeros((4, 4, 16))
+    prompts = Prompts(np.zeros((1, 4, 2), np.float32), np.zeros((1, 4), np.int32), None)
+    assert clicks(decode, embedding, prompts, True)[0].shape == (1, 3, 16, 16)
+    assert clicks(decode, embedding, prompts, False)[1].shape == (1, 1)
+    name = current_thread().name
+    assert decoded == [(4, name), (4, name)]  # while the other is being made
+    may_go_on.set()
+    for thread in all_threads():
+        if thread.name == THREAD:
+            thread.join()
+    assert decoded[2:] == [(20, THREAD)]
+    clicks.compile_all(decode, embedding)
+    assert len(decoded) == 3
+
+
+def test_what_fails_behind_a_click_fails_the_click_that_needs_it(capfd):
+    def decode(_: jax.Array, prompts: Prompts) -> tuple[jax.Array, jax.Array]:
+        if prompts.coords.shape[1] == CLICK_BUCKETS[1]:
+            raise MemoryError("no room")
+        return jax.numpy.zeros((1, 4, 16, 16)), jax.numpy.zeros((1, 4))
+
+    clicks, embedding = Clicks(PLAIN), jax.numpy.zeros((4, 4, 16))
+    few, many = (
+        Prompts(np.zeros((1, n, 2), np.float32), np.zeros((1, n), np.int32), None)
+        for n in CLICK_BUCKETS
+    )
+    clicks(decode, embedding, few, None)
+    for _ in range(2):
+        with pytest.raises(MemoryError, match="no room"):
+            clicks(decode, embedding, many, None)
+    assert not capfd.readouterr().err
 
 
 def test_many_prompts_compile_once_a_bucket(small, compilations):
