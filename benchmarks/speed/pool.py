@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.speed.process import WorkerProcess
@@ -35,10 +36,14 @@ def guess_mb(config: SamConfig, weights: Path) -> float:
 
 @dataclass(frozen=True)
 class Memory:
-    """Of a worker, in MB: the most it ever held, and what it holds between two jobs."""
+    """Of a worker, in MB: the most it ever held, and what it holds between two jobs.
+
+    ``start`` is what it costs to have it again once it was closed, in seconds.
+    """
 
     peak: float
     rest: float
+    start: float = 0.0
 
 
 def to_close(
@@ -46,13 +51,29 @@ def to_close(
 ) -> list[str]:
     """Who must go so that ``name`` may run up to its peak while the others of ``known`` rest.
 
-    Those whose turn is farthest away, and no more than needed.
+    First those whose turn does not come again, then those who are back soonest for the memory
+    that they leave (what torch.compile takes a minute and a half for stays), then those whose
+    turn is farthest away.
     """
-    others = [n for n in known if n != name]
-    distance = {n: upcoming.index(n) if n in upcoming else len(upcoming) for n in others}
-    staying, going = sorted(others, key=distance.__getitem__), []
-    while staying and known[name].peak + sum(known[n].rest for n in staying) > budget:
+
+    def price(n: str) -> tuple[float, int]:
+        if n not in upcoming:
+            return -1.0, 0
+        return known[n].start / max(known[n].rest, 1.0), -upcoming.index(n)
+
+    going: list[str] = []
+    staying = sorted((n for n in known if n != name), key=price, reverse=True)
+
+    def fits(others: Sequence[str]) -> bool:
+        return known[name].peak + sum(known[n].rest for n in others) <= budget
+
+    while staying and not fits(staying):
         going.append(staying.pop())
+    # A large one may have made up for small ones.
+    for n in sorted((g for g in going if g in upcoming), key=price, reverse=True):
+        if fits([*staying, n]):
+            staying.append(n)
+            going.remove(n)
     return going
 
 
@@ -97,7 +118,9 @@ class Pool:
         for other in to_close(name, known, upcoming, self._budget()):
             self.close(other)
         if name not in self._alive:
-            self._alive[name], self._known[name] = self._start(name)
+            began = time.perf_counter()
+            self._alive[name], memory = self._start(name)
+            self._known[name] = replace(memory, start=time.perf_counter() - began)
         return self._alive[name]
 
     def close(self, name: str) -> None:

@@ -110,7 +110,7 @@ class Run:
         try:
             for name in names:
                 self.bar.set_description(f"{name}: starting")
-                self._guarded(pool, name, pool.worker, name)
+                self._guarded(pool, name, pool.worker, name, names)
                 self.bar.update()
             self._rounds(pool)
         finally:

@@ -84,6 +84,21 @@ def test_who_is_needed_last_leaves_the_memory():
     assert to_close("d", known, ["d", "c", "b"], budget=1) == ["a", "b", "c"]
 
 
+def test_who_takes_long_to_start_stays():
+    known = {
+        "now": Memory(6.0, 2.0),
+        "compiled": Memory(6.0, 2.0, start=90.0),
+        "large": Memory(12.0, 10.0, start=9.0),
+        "small": Memory(6.0, 2.0, start=9.0),
+        "done": Memory(6.0, 2.0, start=90.0),
+    }
+    upcoming = ["now", "large", "small", "compiled"]
+    assert to_close("now", known, upcoming, budget=20) == ["done"]
+    assert to_close("now", known, upcoming, budget=19) == ["done", "large"]
+    assert to_close("now", known, upcoming, budget=9) == ["done", "large", "small"]
+    assert to_close("large", known, ["large", "now", "compiled"], budget=16) == ["done", "small"]
+
+
 def test_the_pool_starts_again_who_had_to_leave():
     class Loaded:
         def __init__(self, name):
