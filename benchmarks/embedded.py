@@ -16,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.files import made_folder, write_json
+from benchmarks.commands import RESUMES, exit_code
+from benchmarks.files import write_json
 from benchmarks.miou import cli
 from benchmarks.miou.overview import CLASSICAL, METHOD
 from benchmarks.miou.report import cell, share
 from samjax.errors import SamjaxError
-from samjax.files import replacing
+from samjax.files import made_folder, replacing
 
 Summary = Mapping[str, Any]
 
@@ -99,4 +100,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    cli.exit_code(main)
+    exit_code(main, RESUMES)

@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.commands import exit_code
 from benchmarks.files import write_json
 from benchmarks.miou.methods import METHODS
 from benchmarks.miou.report import cell, share
@@ -250,8 +250,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SamjaxError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    exit_code(main)

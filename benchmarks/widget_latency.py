@@ -17,7 +17,6 @@ import argparse
 import json
 import platform
 import shutil
-import sys
 import tempfile
 from datetime import date
 from pathlib import Path
@@ -29,6 +28,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 
 import samjax
+from benchmarks.commands import exit_code
 from samjax.files import replacing
 
 SIZE = (1024, 768)  # width, height in pixels
@@ -205,8 +205,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except samjax.SamjaxError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    exit_code(main)

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files so that nobody ever sees half of one, and the folders they go to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+from samjax.errors import SamjaxError
 
 
 @contextmanager
@@ -23,3 +25,20 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def made_folder(path: str | os.PathLike, error: type[SamjaxError] = SamjaxError) -> Path:
+    """The folder, made where it is missing: asked for before long work begins.
+
+    Raises:
+        error: it cannot be made or written to.
+    """
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        why = problem.strerror or problem
+        raise error(f"{folder}: cannot be made ({why}): choose another folder") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise error(f"{folder}: no permission to write: choose another folder")
+    return folder

@@ -7,8 +7,6 @@ import hashlib
 import platform
 import resource
 import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -18,7 +16,8 @@ import jax
 import numpy as np
 
 import samjax
-from benchmarks.files import made_folder, write_json
+from benchmarks.commands import RESUMES, exit_code
+from benchmarks.files import write_json
 from benchmarks.miou import classical
 from benchmarks.miou.boxes import read_detections
 from benchmarks.miou.datasets import add_data_arguments, asked_dataset
@@ -31,7 +30,7 @@ from benchmarks.miou.runner import Measured, measure_dataset
 from benchmarks.miou.samples import Dataset, Filters, draw
 from benchmarks.models import source
 from samjax.errors import SamjaxError
-from samjax.files import replacing
+from samjax.files import made_folder, replacing
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -232,16 +231,4 @@ def machine(measured: Measured) -> dict[str, Any]:
 
 def command(arguments: list[str] | None = None) -> None:
     """``main`` as a command."""
-    exit_code(lambda: main(arguments))
-
-
-def exit_code(job: Callable[[], Any]) -> None:
-    """Run a command: wrong input gives one line and exit code 2, an interrupt 130."""
-    try:
-        job()
-    except SamjaxError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
-        sys.exit(130)
+    exit_code(lambda: main(arguments), RESUMES)

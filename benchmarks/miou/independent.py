@@ -30,7 +30,7 @@ import numpy as np
 from tqdm import tqdm
 
 import samjax
-from benchmarks.miou.cli import exit_code
+from benchmarks.commands import RESUMES, exit_code
 from benchmarks.miou.datasets import add_data_arguments, asked_dataset
 from benchmarks.miou.journal import Journal
 from benchmarks.miou.samples import Entry, Filters, Target
@@ -279,4 +279,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    exit_code(lambda: sys.exit(main()))
+    exit_code(lambda: sys.exit(main()), RESUMES)

@@ -10,7 +10,6 @@ also fuses across their borders.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,20 +23,22 @@ import jax.numpy as jnp
 import numpy as np
 
 import samjax
-from benchmarks.files import made_folder
+from benchmarks.commands import exit_code
 from benchmarks.flops import encoder_flops
 from benchmarks.models import source
-from benchmarks.speed.competitors.sizes import PRODUCT, PRODUCT_FLOPS
+from benchmarks.speed.competitors.product import matrix_product
+from benchmarks.speed.competitors.sizes import PRODUCT_FLOPS
 from benchmarks.speed.machine import commit, machine
 from benchmarks.speed.report import busy, milliseconds, table
 from samjax.checkpoint.loading import fill_model
 from samjax.config import ImageEncoderConfig
 from samjax.devices import choose_device, choose_dtype, chunks_for
 from samjax.errors import SamjaxError
-from samjax.files import replacing
-from samjax.model.prompt_encoder import ABSENT, NOT_A_POINT, POSITIVE, Prompts
+from samjax.files import made_folder, replacing
+from samjax.model.prompt_encoder import Prompts
 from samjax.model.sam import Sam
 from samjax.preprocess import PreparedImage
+from samjax.prompts import pack
 from samjax.traced import flat, restore
 
 
@@ -134,34 +135,23 @@ def decoder_parts(sam: samjax.Segmenter, network: Sam) -> list[Part]:
 
 
 def one_click(sam: samjax.Segmenter) -> Prompts:
-    """The smallest bucket, with one point."""
-    side = sam.config.low_res_size
-    return Prompts(
-        np.full((1, 4, 2), 100, np.float32),
-        np.array([[POSITIVE, NOT_A_POINT, ABSENT, ABSENT]], np.int32),
-        np.zeros((1, side, side), np.float32),
-        np.zeros(1, bool),
-    )
+    """One point, as ``Segmenter.click`` hands it to the network."""
+    size, side = (sam.config.image_size,) * 2, sam.config.low_res_size
+    point = (np.full((1, 2), 100, np.float32), np.ones(1, np.int32))
+    none = np.zeros((1, side, side), np.float32)
+    return pack([point], None, None, size, size)._replace(masks=none, has_mask=np.zeros(1, bool))
 
 
 def wholes(sam: samjax.Segmenter) -> list[Part]:
     """The encoder and a click as they run, and the matrix product."""
-    m, k, n = PRODUCT
-    rng = np.random.default_rng(0)
-    a, b = (
-        jax.device_put(jnp.asarray(rng.standard_normal(shape, np.float32), sam.dtype), sam.device)
-        for shape in ((m, k), (k, n))
-    )
-    product = jax.jit(
-        lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32, precision="highest")
-    )
     size = sam.config.image_size
+    rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (size, size, 3)).astype(np.uint8)
     image = PreparedImage(pixels, (size, size), (size, size))
     embedding = sam.encode(image)
     click = one_click(sam)
     return [
-        Part("matrix product", partial(product, a, b), flops=PRODUCT_FLOPS),
+        Part("matrix product", matrix_product(sam.dtype.name, sam.device), flops=PRODUCT_FLOPS),
         Part("whole encoder", lambda: sam.encode(image), flops=encoder_flops(sam.config)),
         Part("whole decoder, one click", lambda: sam.decode(embedding, click, multimask=None)),
     ]
@@ -246,8 +236,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SamjaxError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    exit_code(main)

@@ -20,7 +20,8 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 import samjax
-from benchmarks.files import made_folder, write_json
+from benchmarks.commands import exit_code
+from benchmarks.files import write_json
 from benchmarks.flops import encoder_flops
 from benchmarks.models import SIZES, source
 from benchmarks.speed.competitors import (
@@ -40,7 +41,7 @@ from benchmarks.speed.task import JOBS, POINTS
 from samjax.devices import choose_device
 from samjax.engine import locate
 from samjax.errors import SamjaxError
-from samjax.files import replacing
+from samjax.files import made_folder, replacing
 
 DEFAULTS: dict[str, Any] = {
     "jobs": ["encoder", "click", "points"],
@@ -50,7 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "starts": 3,
 }
 FEW_POINTS = 4  # enough to check the decoder where "points" is not measured
-QUICK_SMALL_S, QUICK_LARGE_S = 30, 150  # seconds after which no round begins
+QUICK_SMALL_S, QUICK_LARGE_S = 15, 150  # seconds after which no round begins
 QUICK_SMALL = ("samjax-float32", "official-float32")
 QUICK_LARGE = (
     "samjax-float32",
@@ -91,7 +92,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--model", action="append", help="embedded (default), vit_b, vit_l, vit_h, vit_b-random, "
         "..., or a checkpoint; may be given several times")  # fmt: skip
     add("--only", nargs="+", metavar="NAME", help="competitors, or the beginnings of their names")
-    add("--jobs", nargs="+", metavar="JOB", help="see below (default: all but set_image)")
+    add("--jobs", nargs="+", metavar="JOB", help="see below (default: encoder click points)")
     add("--dtypes", nargs="+", metavar="DTYPE", help="(default: float32 bfloat16)")
     add("--device", help="cpu, gpu or tpu (default: JAX's first)")
     add("--image", help="a photograph (default: matplotlib's grace_hopper.jpg)")
@@ -248,8 +249,4 @@ def save(results: dict[str, Any], out: Path) -> None:
 def command(arguments: list[str] | None = None) -> None:
     """``main``; wrong input gives one line and exit code 2. Asked to end, it ends its workers."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        main(arguments)
-    except SamjaxError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    exit_code(lambda: main(arguments))

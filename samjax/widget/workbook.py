@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from samjax.embeddings import ImageEmbedding
 from samjax.engine import Segmenter
 from samjax.errors import AnnotationError
+from samjax.files import made_folder
 from samjax.widget.decode import Size
 from samjax.widget.results import Results
 from samjax.widget.session import Object, Session, State
@@ -45,7 +45,7 @@ class Workbook:
         self._sizes: dict[int, Size] = {}
         self._hashes: dict[int, str] = {}  # of the pixels that restored masks belong to
         self._saved: dict[int, State] = {}
-        self.folder = None if folder is None else _folder(folder)
+        self.folder = None if folder is None else made_folder(folder, AnnotationError)
 
     def file(self, index: int) -> Path | None:
         """Where the state of an image is saved."""
@@ -171,16 +171,3 @@ class Workbook:
                 threshold=start.threshold,
             )
         )
-
-
-def _folder(path: str | os.PathLike[str]) -> Path:
-    folder = Path(path).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AnnotationError(
-            f"{folder}: cannot be made ({error.strerror or error}): choose another path"
-        ) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise AnnotationError(f"{folder}: no permission to write: choose another path")
-    return folder

@@ -161,7 +161,7 @@ def test_account_of_blocks(tmp_path, capsys):
     [
         (["--rounds", "0"], "at least 1"),
         (["--dtype", "float32", "int8"], "int8"),
-        (["--out", __file__], "no folder can be made there"),
+        (["--out", __file__], "cannot be made"),
     ],
 )
 def test_account_of_wrong_input(arguments, message):

@@ -164,7 +164,12 @@ def test_nothing_saved_yet(pages, tmp_path):
         remake(pages, tmp_path)
 
 
-def test_the_project_s_pages_have_the_markers():
-    text = tables.PAGES[1].read_text("utf-8")
-    assert "<!-- speed -->" in text
-    assert "<!-- /speed -->" in text
+def test_the_project_s_pages_hold_the_saved_results(tmp_path):
+    """README and notebook 05 are what ``python -m benchmarks.tables`` makes of the results."""
+    made = tables.blocks([tables.read(file) for file in sorted(tables.RESULTS.glob("*.json"))])
+    for page in tables.PAGES:
+        copy = tmp_path / page.name
+        copy.write_bytes(page.read_bytes())
+        tables.fill_page(copy, made)
+        assert copy.read_text("utf-8") == page.read_text("utf-8"), "run python -m benchmarks.tables"
+        assert all(line in copy.read_text("utf-8") for line in ("<!-- speed -->", "<!-- miou -->"))

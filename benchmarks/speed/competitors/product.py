@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,20 +13,24 @@ from benchmarks.speed.task import Contender, Task
 from samjax.devices import choose_device
 
 
-def load(task: Task) -> Contender:
-    """The product in the task's dtype, summed in float32."""
+def matrix_product(dtype: str, device: jax.Device) -> Callable[[], jax.Array]:
+    """The product in that dtype, summed in float32 at the highest precision."""
     m, k, n = PRODUCT
     rng = np.random.default_rng(0)
-    device = choose_device(task.device)
     a, b = (
-        jax.device_put(jnp.asarray(rng.standard_normal(shape, np.float32), task.dtype), device)
+        jax.device_put(jnp.asarray(rng.standard_normal(shape, np.float32), dtype), device)
         for shape in ((m, k), (k, n))
     )
     product = jax.jit(
         lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32, precision="highest")
     )
+    return lambda: product(a, b).block_until_ready()
+
+
+def load(task: Task) -> Contender:
+    """As a contender that has no other job."""
     return Contender(
         "precision highest" if task.dtype == "float32" else f"{task.dtype} products",
-        {"product": lambda: product(a, b).block_until_ready()},
+        {"product": matrix_product(task.dtype, choose_device(task.device))},
         None,
     )
