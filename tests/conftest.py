@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from threading import enumerate as all_threads
 
 import matplotlib.cbook
 import numpy as np
@@ -69,12 +68,10 @@ class Compilations:
         self.reset()
 
     def reset(self) -> None:
-        """Count from now on, once what a first click left to compile is compiled."""
-        from samjax.clicks import THREAD
+        """Count from now on, once what is compiled behind a click is compiled."""
+        from samjax.clicks import wait_for_compilations
 
-        for thread in all_threads():
-            if thread.name == THREAD:
-                thread.join()
+        wait_for_compilations()
         self._start = self._counter.events
 
     @property

@@ -38,7 +38,7 @@ def guess_mb(config: SamConfig, weights: Path) -> float:
 class Memory:
     """Of a worker, in MB: the most it ever held, and what it holds between two jobs.
 
-    ``start`` is what it costs to have it again once it was closed, in seconds.
+    ``start`` is how long its last start took, in seconds.
     """
 
     peak: float
@@ -122,6 +122,13 @@ class Pool:
             self._alive[name], memory = self._start(name)
             self._known[name] = replace(memory, start=time.perf_counter() - began)
         return self._alive[name]
+
+    def note(self, name: str, seen: Memory) -> None:
+        """What a loaded worker holds by now."""
+        before = self._known[name]
+        self._known[name] = replace(
+            before, peak=max(before.peak, seen.peak), rest=max(before.rest, seen.rest)
+        )
 
     def close(self, name: str) -> None:
         """End a worker, if it is loaded."""

@@ -57,7 +57,7 @@ class Entry:
     check: dict[str, Any] = field(default_factory=dict)
     starts: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, list[float | None]] = field(default_factory=dict)
-    peak_mb: float | None = None  # after all jobs
+    peak_mb: float | None = None  # of all its processes, after all jobs
     jobs: tuple[str, ...] = ()
 
     @property
@@ -135,6 +135,7 @@ class Run:
             action(*given)
         except WorkerError as error:
             self.entries[name].drop("failed", str(error))
+        if not self.entries[name].runs:
             pool.forget(name)
 
     def _rounds(self, pool: Pool) -> None:
@@ -150,10 +151,18 @@ class Run:
             for place, (name, job) in enumerate(todo):
                 if self.entries[name].takes_part(job, turn, self.plan):
                     self.bar.set_description(f"{name}: {job}, round {turn + 1}")
-                    upcoming = [n for n, _ in todo[place:]]
+                    upcoming = self._upcoming(names, todo[place:], turn)
                     self._guarded(pool, name, self._once, pool, name, job, turn, upcoming)
                 self.bar.update()
             longest = max(longest, time.perf_counter() - start)
+
+    def _upcoming(
+        self, names: Sequence[str], rest: Sequence[tuple[str, str]], turn: int
+    ) -> list[str]:
+        """Whose turn comes in what is left of this round, and in the next."""
+        following = visits(names, [*self.plan.jobs, "product"], turn + 1, by_job=False)
+        due = [(n, j, turn) for n, j in rest] + [(n, j, turn + 1) for n, j in following]
+        return [n for n, j, t in due if self.entries[n].takes_part(j, t, self.plan)]
 
     def _once(self, pool: Pool, name: str, job: str, turn: int, upcoming: Sequence[str]) -> None:
         worker = pool.worker(name, upcoming)
@@ -161,7 +170,8 @@ class Run:
         answer = worker.ask("run", job=job, least=LEAST)
         entry = self.entries[name]
         entry.seconds.setdefault(job, [None] * self.plan.rounds)[turn] = answer["seconds"]
-        entry.peak_mb = answer["peak_mb"]
+        entry.peak_mb = max(entry.peak_mb or 0.0, answer["peak_mb"])
+        pool.note(name, Memory(answer["peak_mb"], answer["rest_mb"]))
 
     # ------------------------------------------------------------------ starts
 
@@ -173,6 +183,14 @@ class Run:
         if competitor.exporter:
             self._export(competitor.exporter)
         worker = WorkerProcess(competitor, self.task, self._cache(name, 0))
+        try:
+            return worker, self._warm(worker, entry, seen)
+        except BaseException:  # not yet the pool's: nobody else would end it
+            worker.close()
+            raise
+
+    def _warm(self, worker: WorkerProcess, entry: Entry, seen: bool) -> Memory:
+        competitor = entry.competitor
         start = self._ready(worker, entry, "empty")
         if not seen:
             entry.starts.append(start)
@@ -184,7 +202,7 @@ class Run:
         if entry.runs:
             worker.ask("first", jobs=warm)
         held = worker.ask("memory")
-        return worker, Memory(held["peak_mb"], held["rest_mb"])
+        return Memory(held["peak_mb"], held["rest_mb"])
 
     def _ready(self, worker: WorkerProcess, entry: Entry, cache: str) -> dict[str, Any]:
         """Load, and call for the first time."""
