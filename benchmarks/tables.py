@@ -80,7 +80,10 @@ def results_in(path: Path) -> Iterator[tuple[str, Record]]:
     for file in files:
         content = read(file)
         if "models" in content and "machine" in content:
-            yield "speed-" + "-".join(map(plain, content["models"])), content
+            device = content["machine"]["device"]
+            names = [*content["models"], *([] if device == "cpu" else [device])]
+            names += ["quick"] if content.get("note") else []
+            yield "-".join(["speed", *map(plain, names)]), content
             continue
         summaries = [content] if "asked" in content else list(content.values())
         if not summaries or not all(isinstance(s, dict) and "asked" in s for s in summaries):
@@ -89,6 +92,21 @@ def results_in(path: Path) -> Iterator[tuple[str, Record]]:
             asked = one["asked"]
             names = ("miou", *(asked[k] for k in ("protocol", "data", "model", "dtype")))
             yield "-".join(map(plain, [*names, *restrictions(asked)])), one
+
+
+def keep(path: Path, content: Record) -> None:
+    """Save a result, unless what is saved saw more images.
+
+    Raises:
+        SamjaxError: it did.
+    """
+    before = read(path).get("images", 0) if path.exists() else 0
+    if "asked" in content and before > content["images"]:
+        raise SamjaxError(
+            f"{path}: holds {before} images, the new result {content['images']}: measure all, or "
+            "delete the file"
+        )
+    write_json(path, content)
 
 
 def plain(name: str) -> str:
@@ -114,12 +132,12 @@ def speed_tables(results: Record) -> Iterator[str]:
         f"({results['date']}, commit {results['commit'] or 'unknown'}, {machine['cores used']} "
         f"cores of {machine['cpu']}, {machine['device']}; {libraries}; image {results['image']}; "
         f"medians of up to {count} interleaved rounds. In brackets: how many times as long as "
-        "samjax in float32, paired round by round, with the 95% interval. Of product: of one large "
-        "matrix product in the same dtype and rounds. First calls: image and click after loading, "
-        "with an empty / filled compilation cache. Memory: VmHWM after them.)"
+        "samjax in float32, paired round by round, with the 95% interval in square brackets, or in "
+        "round ones the range of fewer than six rounds. Of product: of one large matrix product in "
+        "JAX, in the same dtype and rounds. First calls: image and click after loading, with an "
+        "empty / filled compilation cache. Memory: VmHWM after them.)"
     )
-    if warning := busy(machine):
-        yield warning
+    yield from (text for text in (results.get("note"), busy(machine)) if text)
 
 
 def model_table(name: str, model: Record) -> str:
@@ -237,9 +255,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results are kept")
     parser.add_argument("--pages", nargs="+", type=Path, default=PAGES, help="to be filled in")
     given = parser.parse_args(arguments)
+    if lacking := [str(page) for page in given.pages if not page.is_file()]:
+        raise SamjaxError(f"--pages {' '.join(lacking)}: no such file")
     for path in given.out:
         for name, content in results_in(path.expanduser()):
-            write_json(given.results / f"{name}.json", content)
+            keep(given.results / f"{name}.json", content)
     files = sorted(given.results.glob("*.json"))
     if not files:
         raise SamjaxError(f"{given.results}: no results yet: give a suite's --out folder")

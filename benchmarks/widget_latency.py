@@ -29,7 +29,8 @@ from PIL import Image, ImageDraw
 
 import samjax
 from benchmarks.commands import exit_code
-from samjax.files import replacing
+from benchmarks.files import write_json
+from samjax.files import made_folder
 
 SIZE = (1024, 768)  # width, height in pixels
 GOAL = 100.0  # milliseconds of the widget's own share at p95
@@ -190,11 +191,14 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.clicks < 1:
         raise samjax.SamjaxError(f"--clicks {given.clicks}: at least 1")
-    found = report(*measure(given.clicks, given.pause))
+    if given.out is not None and given.out.is_dir():
+        raise samjax.SamjaxError(f"--out {given.out}: a folder: name a JSON file")
     if given.out is not None:
-        with replacing(given.out) as temporary:
-            temporary.write_text(json.dumps(found, indent=1) + "\n")
+        made_folder(given.out.parent)
+    found = report(*measure(given.clicks, given.pause))
     print(json.dumps(found, indent=1))
+    if given.out is not None:
+        write_json(given.out, found)
     total, decode, own = (found[key] for key in ("total", "decode", "own"))
     print(
         f"\nClick to painted mask in JupyterLab, {SIZE[0]} x {SIZE[1]} image, {found['clicks']} "

@@ -358,6 +358,8 @@ def explain(error: Exception) -> str | None:
         return f"{message}; see {command} --help"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return "out of memory: try --dtype bfloat16, a smaller image or model, or another --device"
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        return "a path begins with ~ and the name of nobody here: write it out"
     if isinstance(error, RuntimeError) and "backend" in str(error):
         return f"JAX does not start: {error}; see samjax info, JAX_PLATFORMS and your drivers"
     if isinstance(error, OSError):

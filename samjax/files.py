@@ -33,7 +33,10 @@ def made_folder(path: str | os.PathLike, error: type[SamjaxError] = SamjaxError)
     Raises:
         error: it cannot be made or written to.
     """
-    folder = Path(path).expanduser()
+    try:
+        folder = Path(path).expanduser()
+    except RuntimeError as problem:  # ~ and the name of somebody unknown
+        raise error(f"{path}: {problem}") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:

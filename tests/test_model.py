@@ -191,6 +191,28 @@ def test_all_ways_of_attention_are_the_written_sum(limit):
         close(attend_fused(*heads, table_h, table_w, "xla")[0, 0], expected)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_large_scores_do_not_overflow(dtype):
+    """Scores of thousands, where a softmax without the exact maximum is 0 / 0 or infinite."""
+    n, c = 4, 4  # a scale of 1/2, which rounds nothing
+    q, k, v = (jnp.asarray(noise(1, n * n, c, seed=i), dtype) for i in range(3))
+    q, k = 40 * q, 40 * k
+    table_h, table_w = (
+        relative_table(jnp.asarray(40 * noise(2 * n - 1, c, seed=i), dtype), n) for i in (3, 4)
+    )
+    exact = [np.asarray(x, np.float64) for x in (q[0], k[0], v[0], table_h, table_w)]
+    y, x = np.divmod(np.arange(n * n), n)
+    scores = (exact[0] / c**0.5) @ exact[1].T
+    for table, at in zip(exact[3:], (y, x), strict=True):
+        scores += (exact[0][:, None] * table[at][:, at]).sum(-1)
+    assert scores.max() > 3000
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    expected = (weights / weights.sum(-1, keepdims=True)) @ exact[2]
+    for limit in (None, 4):
+        found = np.asarray(attend_added(q, k, v, table_h, table_w, limit)[0], np.float64)
+        np.testing.assert_allclose(found, expected, atol=5e-3 if dtype == jnp.float32 else 0.05)
+
+
 def test_widths_that_the_fused_attention_is_asked_for():
     """ViT-B's and ViT-L's windows and global blocks, then ViT-H's."""
     assert [fused_size(c, n) for c in (64, 80) for n in (14, 64)] == [96, 192, 112, 208]

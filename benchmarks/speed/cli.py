@@ -80,14 +80,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed",
-        description=__doc__.split("\n\n")[0],
+        description="Speed and memory of samjax beside other implementations of SAM.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="jobs:\n"
         + "\n".join(f"  {name:10s} {about}" for name, about in JOBS.items())
         + "\n\ncompetitors:\n"
         + "\n".join(f"  {c.name}" for c in COMPETITORS),
     )
-    parser.description = "Speed and memory of samjax beside other implementations of SAM."
     add = parser.add_argument
     add("--model", action="append", help="embedded (default), vit_b, vit_l, vit_h, vit_b-random, "
         "..., or a checkpoint; may be given several times")  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.speed.competitors.sizes import PRODUCT_FLOPS
+from benchmarks.speed.competitors.sizes import PRODUCT, PRODUCT_FLOPS
 from benchmarks.speed.paired import Ratio, paired_ratio, summary
 from benchmarks.speed.runner import Entry, Plan, Run
 from benchmarks.speed.task import JOBS, POINTS
@@ -198,7 +198,8 @@ def product_line(model: Record) -> str:
         if name.startswith("product-") and taken:
             rate = PRODUCT_FLOPS / summary(list(taken.values())).median / 1e9
             rates.append(f"{entry['dtype']} {rate:.0f} GFLOP/s ({entry['precision']})")
-    return "Matrix product 4096 x 768 x 3072 in JAX, in the same rounds: " + ", ".join(rates) + "."
+    sizes = " x ".join(map(str, PRODUCT))
+    return f"Matrix product {sizes} in JAX, in the same rounds: " + ", ".join(rates) + "."
 
 
 def markdown(results: Record) -> str:

@@ -53,7 +53,8 @@ class Chunks:
 UNCHUNKED = Chunks()
 # Sizes that keep a block in a core's cache.
 CPU_CHUNKS = Chunks(heads=1, queries=256, tokens=512, pixels=4096)
-# An accelerator wants large products; scores of a global block are bounded to about 100 MB.
+# An accelerator wants large products; an image's scores in a global block of ViT-B are bounded to
+# about 100 MB.
 ACCELERATOR_CHUNKS = Chunks(queries=512, pixels=64 * 4096)
 
 

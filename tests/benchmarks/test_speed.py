@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -230,7 +231,7 @@ def test_a_busy_machine_is_named():
 def test_the_machine_is_named():
     assert cpu_name()
     assert {"samjax", "python", "jax", "numpy"} <= versions().keys()
-    assert commit() is None or commit()
+    assert re.fullmatch(r"[0-9a-f]{7,40}\+?", commit() or "0000000")
 
 
 # ---------------------------------------------------------------- who takes part

@@ -147,6 +147,26 @@ def test_slow_jobs_say_their_rounds(fakes: Fakes, run):
     assert next(x for x in table.splitlines() if x.startswith("| official")).endswith("| 1 |")
 
 
+def test_a_run_that_is_told_to_end_ends_all_workers(fakes: Fakes, run, monkeypatch):
+    """Also the one that is starting, which the others do not know yet."""
+    started = []
+
+    class Remembered(WorkerProcess):
+        def __init__(self, *given):
+            super().__init__(*given)
+            started.append(self._process)
+
+    def told(*_):
+        raise SystemExit(143)
+
+    monkeypatch.setattr("benchmarks.speed.runner.WorkerProcess", Remembered)
+    monkeypatch.setattr("benchmarks.speed.runner.compare", told)
+    with pytest.raises(SystemExit):
+        run([fakes("official-float32", seconds=0.01)], "--rounds", "1", "--starts", "1")
+    assert len(started) == 2
+    assert all(process.poll() is not None for process in started)
+
+
 def test_account_of_blocks(tmp_path, capsys):
     blocks.main(["--rounds", "1", "--dtype", "bfloat16", "--out", str(tmp_path)])
     text = (tmp_path / "blocks.md").read_text()

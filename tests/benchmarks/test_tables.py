@@ -159,6 +159,33 @@ def test_what_is_no_result_is_refused(content, message, pages, tmp_path):
     assert [page.read_bytes() for page in pages] == before
 
 
+def test_a_longer_run_is_not_replaced_by_a_shorter(miou, pages, tmp_path):
+    (tmp_path / "summary.json").write_text(json.dumps(miou | {"images": 8}))
+    remake(pages, tmp_path, tmp_path)
+    before = [page.read_bytes() for page in pages]
+    (tmp_path / "summary.json").write_text(json.dumps(miou))
+    with pytest.raises(SamjaxError, match="holds 8 images, the new result 7"):
+        remake(pages, tmp_path, tmp_path)
+    assert [page.read_bytes() for page in pages] == before
+
+
+def test_other_devices_and_quick_runs_have_files_and_words_of_their_own(speed, pages, tmp_path):
+    machine = speed["machine"] | {"device": "NVIDIA H100"}
+    for content in (speed, speed | {"machine": machine}, speed | {"note": "Quick run."}):
+        (tmp_path / "results.json").write_text(json.dumps(content))
+        remake(pages, tmp_path, tmp_path)
+    names = sorted(p.name for p in (tmp_path / "results").iterdir())
+    assert names == ["speed-embedded-NVIDIA_H100.json", "speed-embedded-quick.json",
+                     "speed-embedded.json"]  # fmt: skip
+    assert pages[0].read_text().count("Quick run.") == 1
+
+
+def test_a_page_that_is_not_there(pages, tmp_path):
+    pages[0].unlink()
+    with pytest.raises(SamjaxError, match="no such file"):
+        remake(pages, tmp_path, tmp_path)
+
+
 def test_nothing_saved_yet(pages, tmp_path):
     with pytest.raises(SamjaxError, match="no results yet"):
         remake(pages, tmp_path)
