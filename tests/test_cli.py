@@ -318,6 +318,7 @@ def test_an_input_is_never_replaced(run):
         (("demo", "--model", "vit_x"), "no such file or folder"),
         (("inspect",), "Missing argument"),
         (("inspect", "no.pth"), "no.pth: no such file or folder"),
+        (("inspect", "~nobody-here/x.pth"), "begins with ~ and the name of nobody"),
         (("inspect", "text.png"), "not a checkpoint"),
         (("inspect", "photo.png"), "a PNG picture"),
         (("inspect", "sub"), "a folder without weights"),
