@@ -51,7 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "starts": 3,
 }
 FEW_POINTS = 4  # enough to check the decoder where "points" is not measured
-QUICK_SMALL_S, QUICK_LARGE_S = 15, 150  # seconds after which no round begins
+QUICK_SMALL_S, QUICK_LARGE_S = 25, 150  # seconds after which no round begins
 QUICK_SMALL = ("samjax-float32", "official-float32")
 QUICK_LARGE = (
     "samjax-float32",
