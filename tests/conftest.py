@@ -68,10 +68,6 @@ class Compilations:
         self.reset()
 
     def reset(self) -> None:
-        """Count from now on, once what is compiled behind a click is compiled."""
-        from samjax.clicks import wait_for_compilations
-
-        wait_for_compilations()
         self._start = self._counter.events
 
     @property

@@ -7,17 +7,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event, active_count, current_thread, main_thread
 
 import jax
 import numpy as np
 import pytest
 
 import samjax
-from samjax.clicks import Clicks, wait_for_compilations
 from samjax.masks import mask_iou
-from samjax.model.prompt_encoder import Prompts
-from samjax.prompts import CLICK_BUCKETS
 from tests.models import DRAWN, PLAIN, drawn_image
 
 ROOT = Path(__file__).parents[1]
@@ -60,61 +56,14 @@ def test_after_warmup_nothing_compiles(compilations):
     assert compilations.count == 0
 
 
-def test_after_two_clicks_nothing_compiles(compilations):
+def test_after_a_first_click_nothing_compiles(compilations):
     predictor = samjax.SamPredictor(samjax.load(PLAIN))
     predictor.set_image(drawn_image(48, 70))
-    for _ in range(2):
-        predictor.predict([[3, 4]], [1])
-    compilations.reset()  # waits for what is compiled behind the second
+    predictor.predict([[3, 4]], [1])
+    compilations.reset()
     predictor.set_image(drawn_image(90, 61))
     every_click(predictor, most=3)
     assert compilations.count == 0
-
-
-def a_click(tokens: int) -> Prompts:
-    return Prompts(np.zeros((1, tokens, 2), np.float32), np.zeros((1, tokens), np.int32), None)
-
-
-def test_a_click_waits_for_its_own_function_alone():
-    """The other's is made behind the second click, in one thread; later clicks make none."""
-    decoded, may_go_on = [], Event()
-
-    def decode(_: jax.Array, prompts: Prompts) -> tuple[jax.Array, jax.Array]:
-        tokens = prompts.coords.shape[1]
-        if tokens == many:
-            assert may_go_on.wait(60)
-        decoded.append((tokens, current_thread() is main_thread()))
-        return jax.numpy.zeros((1, 4, 16, 16)), jax.numpy.zeros((1, 4))
-
-    few, many = CLICK_BUCKETS
-    clicks, embedding, before = Clicks(PLAIN), jax.numpy.zeros((4, 4, 16)), active_count()
-    assert clicks(decode, embedding, a_click(few), True)[0].shape == (1, 3, 16, 16)
-    assert active_count() == before
-    assert clicks(decode, embedding, a_click(few), False)[1].shape == (1, 1)
-    clicks(decode, embedding, a_click(few), None)
-    assert decoded == [(few, True)] * 3  # while the other is being made
-    may_go_on.set()
-    wait_for_compilations()
-    assert decoded[3:] == [(many, False)]
-    clicks(decode, embedding, a_click(many), None)
-    clicks.compile_all(decode, embedding)
-    assert decoded[4:] == [(many, True)]
-
-
-def test_what_fails_behind_a_click_fails_the_click_that_needs_it():
-    def decode(_: jax.Array, prompts: Prompts) -> tuple[jax.Array, jax.Array]:
-        if prompts.coords.shape[1] == many:
-            raise MemoryError("no room")
-        return jax.numpy.zeros((1, 4, 16, 16)), jax.numpy.zeros((1, 4))
-
-    few, many = CLICK_BUCKETS
-    clicks, embedding = Clicks(PLAIN), jax.numpy.zeros((4, 4, 16))
-    for _ in range(2):
-        clicks(decode, embedding, a_click(few), None)
-    wait_for_compilations()  # an exception of a thread would be a warning, which is an error
-    for _ in range(2):
-        with pytest.raises(MemoryError, match="no room"):
-            clicks(decode, embedding, a_click(many), None)
 
 
 def test_many_prompts_compile_once_a_bucket(small, compilations):

@@ -101,6 +101,7 @@ class Run:
         self.task, self.plan, self.bar = task, plan, bar
         self.reference: Outputs | None = None
         self.reference_name = ""
+        self._jobs = [*plan.jobs, "product"]
         self._exports: dict[str, str] = {}  # module: why it failed, or ""
 
     def measure(self) -> None:
@@ -142,12 +143,11 @@ class Run:
         longest = 0.0
         by_job = pool.all_fit
         names = [n for n, e in self.entries.items() if e.runs]
-        jobs = [*self.plan.jobs, "product"]
         for turn in range(self.plan.rounds):
             start = time.perf_counter()
             if turn and start + longest > self.plan.deadline:
                 return
-            todo = visits(names, jobs, turn, by_job=by_job)
+            todo = visits(names, self._jobs, turn, by_job=by_job)
             for place, (name, job) in enumerate(todo):
                 if self.entries[name].takes_part(job, turn, self.plan):
                     self.bar.set_description(f"{name}: {job}, round {turn + 1}")
@@ -160,7 +160,7 @@ class Run:
         self, names: Sequence[str], rest: Sequence[tuple[str, str]], turn: int
     ) -> list[str]:
         """Whose turn comes in what is left of this round, and in the next."""
-        following = visits(names, [*self.plan.jobs, "product"], turn + 1, by_job=False)
+        following = visits(names, self._jobs, turn + 1, by_job=False)
         due = [(n, j, turn) for n, j in rest] + [(n, j, turn + 1) for n, j in following]
         return [n for n, j, t in due if self.entries[n].takes_part(j, t, self.plan)]
 

@@ -110,14 +110,12 @@ class Contender:
             image to "click" and "points".
         outputs: of the last call of "encoder", and of all points on it.
         device_peak: peak memory on an accelerator in MB, or None.
-        settle: end what still works behind the first calls.
     """
 
     precision: str
     jobs: Mapping[str, Callable[[], Any]]
     outputs: Callable[[], Outputs] | None
     device_peak: Callable[[], float | None] = no_peak
-    settle: Callable[[], Any] = lambda: None
 
 
 def cores() -> int:

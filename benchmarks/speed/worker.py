@@ -86,9 +86,8 @@ class Worker:
         }
 
     def first(self, jobs: list[str]) -> dict[str, Any]:
-        """Each job's first call, and the peak memory up to here, later compilations included."""
+        """Each job's first call, and the peak memory up to here."""
         taken = {name: seconds(self.contender.jobs[name]) for name in jobs}
-        self.contender.settle()
         device = self.contender.device_peak()
         return {"first": taken, "peak_mb": peak_mb(), "device_peak_mb": device}
 

@@ -99,7 +99,7 @@ def attend_added(
     def block(q: Array, terms_h: Array, terms_w: Array) -> Array:
         scores = lax.dot_general(q, k, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
         scores = scores.reshape(-1, n, n) + terms_h[:, :, None]
-        # A maximum over rows, then over columns, is made of whole vectors: 12% of the time.
+        # A maximum over rows, then over columns, works on whole vectors: a tenth less time.
         terms_w = terms_w - (scores.max(1) + terms_w).max(-1, keepdims=True)
         weights = jnp.exp(scores + terms_w[:, None, :]).astype(v.dtype)
         return _weighted(weights.reshape(-1, n * n), v)

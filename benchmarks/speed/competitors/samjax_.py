@@ -9,7 +9,6 @@ import numpy as np
 
 import samjax
 from benchmarks.speed.task import AUTOMATIC, Contender, Outputs, Task, official_outputs
-from samjax.clicks import wait_for_compilations
 from samjax.preprocess import PreparedImage
 
 
@@ -47,12 +46,6 @@ def load(task: Task) -> Contender:
         stats: dict[str, Any] = sam.device.memory_stats() or {}
         return stats["peak_bytes_in_use"] / 1e6 if "peak_bytes_in_use" in stats else None
 
-    def settle() -> None:
-        """Have the function for more points, which is compiled behind a second click."""
-        if predictor.is_image_set:
-            predictor.predict(points[0], labels[0])
-            wait_for_compilations()
-
     return Contender(
         f"precision {sam.precision}" if task.dtype == "float32" else f"{task.dtype} products",
         {
@@ -64,5 +57,4 @@ def load(task: Task) -> Contender:
         },
         outputs,
         device_peak,
-        settle,
     )
