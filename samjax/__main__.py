@@ -1,4 +1,4 @@
-"""``python -m samjax``: the command line."""
+"""Run the command line as ``python -m samjax``."""
 
 from samjax.cli import main
 

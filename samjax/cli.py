@@ -1,4 +1,4 @@
-"""The command line: ``samjax COMMAND``.
+"""Define the command line, ``samjax COMMAND``.
 
 Exit codes: 0 done; 2 wrong use or input, with one line on stderr that says what, why and what to
 do; 130 interrupted. What is heavy is imported by the command that needs it.
@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -19,17 +20,26 @@ from typer.main import get_command
 
 from samjax import __version__
 from samjax.commands.automask_command import automask
+from samjax.commands.check import check
+from samjax.commands.export import export
+from samjax.commands.job_command import job
+from samjax.commands.models import download, lock, models
 from samjax.commands.options import (
     Base,
     Device,
     Dtype,
+    Ignore,
     ImageSize,
+    Lock,
     LoraLayers,
     Model,
     Precision,
+    Prefix,
     Preset,
+    RecordedThreshold,
 )
-from samjax.errors import CheckpointWarning, SamjaxError
+from samjax.commands.segment_dataset import segment_dataset
+from samjax.errors import SamjaxError, SamjaxWarning, printable
 
 app = typer.Typer(
     name="samjax",
@@ -56,7 +66,7 @@ def samjax(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Segment Anything in JAX: from clicks and boxes to masks."""
+    """Segment anything in JAX: from clicks and boxes to masks."""
 
 
 @app.command()
@@ -71,12 +81,15 @@ def demo(
 ) -> None:
     """Segment a sample photograph, without a network.
 
-    With a click, boxes and a negative point. Writes demo.png, the picture to look at, and for
-    each prompt the files that samjax segment writes; replaces those of an earlier demo.
+    With a click, boxes and a negative point. Writes demo.png, the picture to look at, photo.jpg,
+    the photograph, and for each prompt the files that samjax segment writes; replaces those of
+    an earlier demo.
     """
     from samjax.commands.demo import run_demo
+    from samjax.engine.spec import ModelSpec
 
-    for line in run_demo(out, model, device=device, dtype=dtype, precision=precision):
+    spec = ModelSpec(model, dtype=dtype, precision=precision, device=device)
+    for line in run_demo(out, spec):
         print(line)
 
 
@@ -112,7 +125,7 @@ def segment(
         typer.Option(
             metavar="FILE",
             help="A rough mask of the object to refine: a picture of the image's size, white on "
-            "black.",
+            "black. Alone, its box and its innermost point are given too: SAM needs them.",
         ),
     ] = None,
     text: Annotated[
@@ -121,7 +134,7 @@ def segment(
             "--text",
             "-t",
             metavar="PHRASES",
-            help="What to find, phrases parted by dots: 'a dog . a cat .'. SAM itself knows no "
+            help="What to find, phrases separated by dots: 'a dog . a cat .'. SAM itself knows no "
             "words: a detector finds boxes for them. Needs pip install 'samjax[text]'.",
         ),
     ] = None,
@@ -147,6 +160,7 @@ def segment(
     preprocess: Preset = None,
     image_size: ImageSize = None,
     lora_layers: LoraLayers = None,
+    lock: Lock = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")
     ] = Path("samjax-masks"),
@@ -180,34 +194,35 @@ def segment(
     in_words = text is not None or detector is not None or box_threshold is not None
     request = Request((), ()) if in_words else parse_request(point or (), box or (), mask)
 
-    from samjax.commands.loading import About
-    from samjax.commands.segment import Job, run_segment
+    from samjax.commands.checkpoints import parse_lora_layers
+    from samjax.commands.segment import SegmentJob, run_segment
+    from samjax.engine.spec import ModelSpec
 
-    job = Job(
+    layers = parse_lora_layers(lora_layers)
+    spec = ModelSpec(model, dtype, precision, device, preprocess, base, layers, image_size)
+    job = SegmentJob(
         images=tuple(images),
         request=request,
-        model=model,
+        model=replace(spec, lock=lock),
         out=out,
         single=single,
         threshold=threshold,
-        dtype=dtype,
-        device=device,
-        precision=precision,
         overwrite=overwrite,
-        about=About(base, preprocess, image_size, lora_layers),
     )
     if not in_words:
-        run_segment(job)
-        return
+        raise typer.Exit(run_segment(job))
 
     from samjax.commands.segment_text import parse_text, run_segment_text
 
     others = {"--point": point, "--box": box, "--mask": mask}
     besides = [option for option, value in others.items() if value]
-    run_segment_text(job, parse_text(text, detector, box_threshold, besides))
+    raise typer.Exit(run_segment_text(job, parse_text(text, detector, box_threshold, besides)))
 
 
 app.command()(automask)
+app.command()(check)
+app.add_typer(job, name="job")
+app.command()(segment_dataset)
 
 
 @app.command()
@@ -216,25 +231,29 @@ def inspect(
         str,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A file or folder, embedded, or vit_b, vit_l, vit_h if downloaded.",
+            help="A file or folder, embedded, or a name or address (downloaded once).",
         ),
     ],
     base: Base = None,
     image_size: ImageSize = None,
     lora_layers: LoraLayers = None,
+    prefix: Prefix = None,
+    ignore: Ignore = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Say what a checkpoint is: family, sizes, dtype, notes."""
     import json
 
-    from samjax.checkpoint.describe import describe, describe_rows
-    from samjax.commands.loading import About, local_path
+    from samjax.checkpoint.describe import describe_rows
+    from samjax.commands.checkpoints import parse_lora_layers, run_inspect
+    from samjax.engine.spec import ModelSpec
 
-    about = About(base, None, image_size, lora_layers)
-    about.check()
-    description = describe(local_path(checkpoint), about.options())
+    layers, ignored = parse_lora_layers(lora_layers), tuple(ignore or ())
+    spec = ModelSpec(checkpoint, base=base, image_size=image_size, lora_layers=layers)
+    spec = replace(spec, prefix=prefix, ignore=ignored)
+    description = run_inspect(spec)
     if as_json:
-        print(json.dumps(description.as_dict(), indent=2, ensure_ascii=False))
+        print(json.dumps(description.as_dict(), indent=2))
     else:
         _print_rows(describe_rows(description))
 
@@ -264,23 +283,28 @@ def convert(
     base: Base = None,
     image_size: ImageSize = None,
     lora_layers: LoraLayers = None,
+    prefix: Prefix = None,
+    ignore: Ignore = None,
+    pred_iou_thresh: RecordedThreshold = None,
+    stability_score_thresh: RecordedThreshold = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
 ) -> None:
     """Convert a checkpoint to another format or dtype."""
-    from samjax.commands.loading import About, run_convert
+    from samjax.commands.checkpoints import parse_lora_layers, run_convert
+    from samjax.engine.spec import ModelSpec
 
-    about = About(base, preprocess, image_size, lora_layers)
-    print(run_convert(source, target, dtype=dtype, about=about, overwrite=overwrite))
+    layers, ignored = parse_lora_layers(lora_layers), tuple(ignore or ())
+    spec = ModelSpec(source, base=base, image_size=image_size, lora_layers=layers)
+    spec = replace(spec, preprocess=preprocess, prefix=prefix, ignore=ignored)
+    thresholds = pred_iou_thresh, stability_score_thresh
+    written = run_convert(spec, target, dtype=dtype, thresholds=thresholds, overwrite=overwrite)
+    print(printable(written))
 
 
-@app.command()
-def download(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="vit_b, vit_l or vit_h.")],
-) -> None:
-    """Fetch official weights, check their sha256, and print the path."""
-    from samjax.checkpoint import hub
-
-    print(hub.fetch(model))
+app.command()(export)
+app.command()(models)
+app.command()(download)
+app.command()(lock)
 
 
 @app.command()
@@ -294,7 +318,7 @@ def info() -> None:
 def _print_rows(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+        print(f"{name:<{width}}  {printable(value)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -328,8 +352,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _warnings_in_one_line() -> Iterator[None]:
     """Print samjax's own warnings as its errors are; others as Python does."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", CheckpointWarning)
-        otherwise = warnings.showwarning
+        warnings.simplefilter("always", SamjaxWarning)
+        otherwise, shown = warnings.showwarning, set()
 
         def show(
             message: Warning | str,
@@ -339,8 +363,10 @@ def _warnings_in_one_line() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if issubclass(category, CheckpointWarning):
-                print(f"samjax: {message}", file=sys.stderr)
+            if issubclass(category, SamjaxWarning):
+                if str(message) not in shown:
+                    print(f"samjax: {message}", file=sys.stderr)
+                shown.add(str(message))
             else:
                 otherwise(message, category, filename, lineno, file, line)
 
@@ -349,7 +375,7 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 
 def explain(error: Exception) -> str | None:
-    """One line for what the user or the machine did wrong; None for a fault of the program."""
+    """Explain an error of the user or the machine in one line; None for a fault of the program."""
     if isinstance(error, SamjaxError):
         return str(error)
     if isinstance(error, _UsageError):
@@ -369,12 +395,12 @@ def explain(error: Exception) -> str | None:
 
 
 def _fail(message: str, code: int = 2) -> int:
-    print(f"samjax: {' '.join(message.splitlines())}", file=sys.stderr)
+    print(f"samjax: {printable(' '.join(message.splitlines()))}", file=sys.stderr)
     return code
 
 
 def _quiet_pipe() -> int:
-    """The reader went away: say nothing, also not when Python flushes at exit."""
+    """Say nothing when the reader went away, also not when Python flushes at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     return 1

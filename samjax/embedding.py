@@ -1,8 +1,7 @@
-"""Image embeddings: what is kept of an encoded image, and its file (.npz)."""
+"""Hold the embedding of an encoded image, and write it to and read it from an .npz file."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,58 +10,70 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from samjax.engine import Segmenter
 from samjax.errors import ImageError
-from samjax.files import replacing
-from samjax.preprocess import Pixels
+from samjax.files import given_path, replacing
 
 
 @dataclass(frozen=True)
 class ImageEmbedding:
-    """One encoded image: all that decoding needs, on the device.
+    """Holds everything that the mask decoder needs of one image, on the device.
 
-    ``original_size`` and ``input_size`` are (H, W) in pixels, before and after resizing;
-    ``image_hash`` identifies the pixels, ``fingerprint`` the weights that encoded them.
+    Attributes:
+        features: output of the image encoder, g x g x C.
+        original_size: (H, W) of the image in pixels, before resizing.
+        input_size: (h, w) of the image in pixels, inside the network's square input.
+        image_hash: hash of the pixels, see ``samjax.image.hash_pixels``; None where nobody asked
+            for it.
     """
 
     features: Float[Array, "g g c"]
     original_size: tuple[int, int]
     input_size: tuple[int, int]
-    image_hash: str
+    image_hash: str | None = None
 
 
-def hash_pixels(pixels: Pixels) -> str:
-    """What ``ImageEmbedding.image_hash`` is for an RGB image."""
-    digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16)
-    digest.update(repr(pixels.shape).encode())
-    return digest.hexdigest()
+def write_embedding(
+    path: str | os.PathLike[str], embedding: ImageEmbedding, fingerprint: str
+) -> Path:
+    """Write an embedding to an .npz file atomically, and return its path.
 
-
-def write_embedding(path: str | os.PathLike, embedding: ImageEmbedding, fingerprint: str) -> Path:
-    """Write an embedding under a temporary name, and rename it. Returns the path."""
-    path = Path(path).expanduser()
+    Args:
+        path: file to write.
+        embedding: embedding of one image.
+        fingerprint: hash of the weights, dtype and preprocessing that made the embedding.
+    """
+    path = given_path(path, ImageError)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
-            features=np.asarray(embedding.features),
+            features=jax.device_get(embedding.features),
             original_size=embedding.original_size,
             input_size=embedding.input_size,
-            image_hash=embedding.image_hash,
+            image_hash=embedding.image_hash or "",
             fingerprint=fingerprint,
         )
     return path
 
 
-def read_embedding(path: str | os.PathLike, model: Segmenter) -> ImageEmbedding:
-    """Read what ``write_embedding`` wrote with the same model.
+def read_embedding(
+    path: str | os.PathLike[str], fingerprint: str, device: jax.Device, model: str
+) -> ImageEmbedding:
+    """Read an embedding that ``write_embedding`` wrote with the same model.
+
+    Args:
+        path: the file.
+        fingerprint: ``Segmenter.fingerprint`` of the model that will decode.
+        device: where the embedding is put.
+        model: the model's name, for errors.
 
     Raises:
-        ImageError: not such a file, or written with other weights, dtype or preprocessing.
+        ImageError: the file is missing, damaged or no embedding, or was written with other
+            weights, dtype or preprocessing.
     """
-    path = Path(path).expanduser()
+    path = given_path(path, ImageError)
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            fingerprint = str(file["fingerprint"])
+            written_by = str(file["fingerprint"])
             features = file["features"].astype(np.float32)
             sizes = [tuple(map(int, file[k])) for k in ("original_size", "input_size")]
             image_hash = str(file["image_hash"])
@@ -73,11 +84,11 @@ def read_embedding(path: str | os.PathLike, model: Segmenter) -> ImageEmbedding:
             f"{path}: not an image embedding of samjax, or damaged ({type(error).__name__}); "
             "encode the image again"
         ) from error
-    if fingerprint != model.fingerprint:
+    if written_by != fingerprint:
         raise ImageError(
-            f"{path}: made with other weights, dtype or preprocessing than {model!r}; "
+            f"{path}: made with other weights, dtype or preprocessing than {model}; "
             "load that model, or encode the image again"
         )
     original, inside = (sizes[0][0], sizes[0][1]), (sizes[1][0], sizes[1][1])
-    on_device = jax.device_put(features, model.device)
-    return ImageEmbedding(on_device, original, inside, image_hash)
+    on_device = jax.device_put(features, device)
+    return ImageEmbedding(on_device, original, inside, image_hash or None)

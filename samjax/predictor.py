@@ -1,84 +1,77 @@
-"""SamPredictor: NumPy in, NumPy out, with the official class's arguments and results."""
+"""Predict masks from prompts, from NumPy to NumPy, with the official SamPredictor's interface."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
-from samjax.embeddings import ImageEmbedding, hash_pixels, read_embedding, write_embedding
-from samjax.engine import Segmenter
-from samjax.errors import ImageError, PromptError
-from samjax.model.mask_decoder import select_masks
-from samjax.model.prompt_encoder import Prompts
-from samjax.outputs import best_only, full_size, wants_all, wants_several
-from samjax.preprocess import Pixels, PreparedImage, prepare, read_for
-from samjax.prompts import (
-    blocks,
-    check_boxes,
-    check_masks,
-    check_points,
-    pack,
-)
-
-
-class Prediction(NamedTuple):
-    """Masks of one or many prompts; unpacks like the official tuple.
-
-    ``masks``: bool (or float32 logits) of the original image's size; ``scores``: predicted IoU
-    of each mask; ``low_res``: mask logits to be given to the next call as ``mask_input``.
-    """
-
-    masks: Shaped[np.ndarray, "*p c H W"]
-    scores: Float32[np.ndarray, "*p c"]
-    low_res: Float32[np.ndarray, "*p c m m"]
+from samjax.arguments import RealNumber
+from samjax.embedding import ImageEmbedding, read_embedding, write_embedding
+from samjax.engine.registry import Model, as_segmenter
+from samjax.errors import MigrationError, PromptError
+from samjax.image.ahead import prepare_images
+from samjax.image.frame import InputFrame
+from samjax.image.preset import Pixels, PreparedImage, hash_pixels, prepare, read_for
+from samjax.masks.regions import mask_prompts
+from samjax.masks.upscale import mask_to_logits
+from samjax.migration import PREDICTOR, answers
+from samjax.prediction import Prediction, one_mask, predict_prompts
 
 
 class SamPredictor:
-    """Encode an image once, then ask for masks by points, boxes and masks.
+    """Encode an image once, then predict masks for points, boxes and masks.
+
+    Args:
+        sam: what samjax.load returns, or the name or path of a model.
 
     >>> predictor = samjax.SamPredictor(samjax.load())
     >>> predictor.set_image("photo.jpg")
     >>> masks, scores, low_res = predictor.predict(
     ...     point_coords=[[320, 240]], point_labels=[1])
 
-    ``mask_threshold`` is the logit above which a pixel belongs to a mask.
+    Attributes:
+        model: the ``Segmenter`` that encodes and decodes.
+        mask_threshold: logit above which a pixel belongs to a mask.
     """
 
-    def __init__(self, sam: Segmenter):
-        self.model = sam
-        self.mask_threshold = sam.mask_threshold
+    mask_threshold = RealNumber()
+
+    def __init__(self, sam: Model):
+        self.model = as_segmenter(sam)
+        self.mask_threshold = self.model.mask_threshold
         self._embedding: ImageEmbedding | None = None
 
     @property
     def is_image_set(self) -> bool:
-        """Whether an image is set."""
+        """Tell whether an image is set."""
         return self._embedding is not None
 
     @property
     def original_size(self) -> tuple[int, int]:
-        """(H, W) of the image that is set, in pixels."""
+        """Return the (H, W) of the current image, in pixels."""
         return self.current_embedding.original_size
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(h, w) of that image inside the network's square input, in pixels."""
+        """Return the (h, w) of the current image inside the network's square input, in pixels."""
         return self.current_embedding.input_size
 
     @property
     def device(self) -> jax.Device:
-        """Where the model runs."""
+        """Return the device on which the model runs."""
         return self.model.device
 
     @property
     def current_embedding(self) -> ImageEmbedding:
-        """The image that is set, encoded; ``set_embedding`` takes it back.
+        """Return the embedding of the current image; ``set_embedding`` takes it back.
 
         Raises:
             PromptError: no image is set.
@@ -89,85 +82,101 @@ class SamPredictor:
 
     # ------------------------------------------------------------------ image
 
-    def encode_image(self, image: Any, image_format: str = "RGB") -> ImageEmbedding:
+    def encode_image(
+        self,
+        image: Any,
+        image_format: str = "RGB",
+        *,
+        bands: int | Sequence[int] | None = None,
+        page: int | None = None,
+    ) -> ImageEmbedding:
         """Encode an image without making it the current one.
 
         Args:
-            image: H x W x 3 uint8 array, a PIL image, or a path; see samjax.image.read_image.
+            image: H x W x 3 uint8 array, a PIL image, or a path; see samjax.image.read.read_image.
             image_format: "RGB" or "BGR", the order of an array's channels.
+            bands: one or three bands to read, counted from 0.
+            page: page of a file, counted from 0.
 
         Raises:
-            ImageError: unreadable, or not an image.
+            ImageError: the image is unreadable, or is not an image.
         """
-        return self.encode_pixels(read_for(self.model.preset, image, image_format))
+        read = read_for(self.model.preset, image, image_format, bands=bands, page=page)
+        return self.encode_pixels(read)
 
     def encode_pixels(self, pixels: Pixels) -> ImageEmbedding:
-        """Encode an image that ``samjax.preprocess.read_for`` has read for this model's preset."""
+        """Encode an image that ``read_for`` has read for this model's preset."""
+        return self.model.encode(self._prepare(pixels))
+
+    def _prepare(self, pixels: Pixels) -> PreparedImage:
         prepared = prepare(pixels, self.model.config.image_size, self.model.preset)
-        return ImageEmbedding(
-            self.model.encode(prepared),
-            prepared.original_size,
-            prepared.input_size,
-            hash_pixels(pixels),
-        )
+        return prepared._replace(image_hash=hash_pixels(pixels))
 
     def encode_images(self, images: Iterable[Any]) -> Iterator[ImageEmbedding]:
         """Encode many images, in batches where the model has an accelerator or several devices.
 
+        Files, and arrays of a list, are read and resized in threads ahead of the devices: give
+        paths where you can, not images that were opened one by one.
+
         Raises:
-            ImageError: with the number of the image.
+            ImageError: an image is unreadable; the message gives its index.
         """
-        facts: list[tuple[Any, ...]] = []
+        yield from self._encode_images(images, hashed=True)
 
-        def prepared() -> Iterator[PreparedImage]:
-            for number, image in enumerate(images):
-                try:
-                    pixels = read_for(self.model.preset, image, "RGB")
-                except ImageError as error:
-                    raise type(error)(f"image {number}: {error}") from error
-                ready = prepare(pixels, self.model.config.image_size, self.model.preset)
-                facts.append((ready.original_size, ready.input_size, hash_pixels(pixels)))
-                yield ready
+    def _encode_images(self, images: Iterable[Any], *, hashed: bool) -> Iterator[ImageEmbedding]:
+        model = self.model
+        with closing(
+            prepare_images(images, model.config.image_size, model.preset, hashed=hashed)
+        ) as prepared:  # ends its threads, whatever happens
+            yield from model.encode_many(prepared)
 
-        for number, features in enumerate(self.model.encode_many(prepared())):
-            yield ImageEmbedding(features, *facts[number])
-
-    def set_image(self, image: Any, image_format: str = "RGB") -> None:
+    def set_image(
+        self,
+        image: Any,
+        image_format: str = "RGB",
+        *,
+        bands: int | Sequence[int] | None = None,
+        page: int | None = None,
+    ) -> None:
         """Encode an image (array, PIL image or path) and keep its embedding for predictions.
 
+        The arguments are those of ``encode_image``.
+
         Raises:
-            ImageError: unreadable, or not an image; the image set before stays.
+            ImageError: the image is unreadable; the image that was set before stays.
         """
-        self._embedding = self.encode_image(image, image_format)
+        self._embedding = self.encode_image(image, image_format, bands=bands, page=page)
 
     def set_embedding(self, embedding: ImageEmbedding) -> None:
-        """Make an image encoded earlier the current one."""
+        """Make an image that was encoded earlier the current one."""
         self._embedding = embedding
 
     def reset_image(self) -> None:
-        """Forget the image."""
+        """Forget the current image."""
         self._embedding = None
 
     def get_image_embedding(self) -> Float32[np.ndarray, "1 c g g"]:
-        """The image embedding in the official layout, 1 x C x g x g."""
-        channels = self.model.config.mask_decoder.embed_dim  # SAM-HQ's features lie behind
-        features = np.asarray(self.current_embedding.features)[..., :channels]
+        """Return the current image embedding in the official layout, 1 x C x g x g."""
+        channels = self.model.config.mask_decoder.embed_dim  # SAM-HQ's own features follow these
+        features = jax.device_get(self.current_embedding.features)[..., :channels]
         return features.transpose(2, 0, 1)[None]
 
-    def save_embedding(self, path: str | os.PathLike) -> Path:
-        """Write the current image embedding (.npz), keyed by the image and the weights.
+    def save_embedding(self, path: str | os.PathLike[str]) -> Path:
+        """Write the current image embedding to an .npz file atomically, and return its path.
 
-        Written under a temporary name and renamed. Returns the path.
+        The file records the hash of the image and the fingerprint of the weights.
         """
         return write_embedding(path, self.current_embedding, self.model.fingerprint)
 
-    def load_embedding(self, path: str | os.PathLike) -> None:
+    def load_embedding(self, path: str | os.PathLike[str]) -> None:
         """Set the image from an embedding that ``save_embedding`` wrote.
 
         Raises:
-            ImageError: not such a file, or written with other weights, dtype or preprocessing.
+            ImageError: the file is missing, damaged or no embedding, or was written with other
+                weights, dtype or preprocessing.
         """
-        self._embedding = read_embedding(path, self.model)
+        model = self.model
+        self._embedding = read_embedding(path, model.fingerprint, model.device, repr(model))
 
     # ---------------------------------------------------------------- predict
 
@@ -181,28 +190,28 @@ class SamPredictor:
         return_logits: bool = False,
         hq_token_only: bool = False,
     ) -> Prediction:
-        """Masks of one object (official SamPredictor.predict).
+        """Predict masks of one object (official SamPredictor.predict).
+
+        SAM-HQ always returns one mask: with ``multimask_output`` the one of the highest score.
 
         Args:
             point_coords: N x 2, (x, y) in pixels of the original image.
-            point_labels: N, 1 for the object, 0 for what is not part of it.
+            point_labels: N, 1 for foreground, 0 for background.
             box: (x0, y0, x1, y1) in pixels.
             mask_input: 1 x m x m low-res logits of an earlier prediction; see mask_to_logits.
-            multimask_output: three masks (best for one ambiguous click) instead of one; other
-                presets than SAM's have rules of their own, see samjax.outputs.
-            return_logits: float32 logits instead of binary masks.
-            hq_token_only: of SAM-HQ the finer mask alone, not added to SAM's own (official
-                SAM-HQ's argument).
-
-        SAM-HQ gives one mask in any case: with ``multimask_output`` that of the highest score.
+            multimask_output: return three masks (best for one ambiguous click) instead of one;
+                presets other than SAM's have their own rules, see samjax.masks.rules.
+            return_logits: return float32 logits instead of binary masks.
+            hq_token_only: return SAM-HQ's own mask alone, not added to SAM's mask (argument of
+                the official SAM-HQ).
 
         Returns:
             masks C x H x W (bool), scores C (float32), low-res logits C x m x m (float32), in
             the official order, which is not by score.
 
         Raises:
-            PromptError: no image, prompts that do not fit together, or hq_token_only without
-                SAM-HQ.
+            PromptError: no image is set, the prompts do not fit together, or hq_token_only is
+                given without SAM-HQ.
         """
         if point_coords is None and point_labels is not None:
             raise PromptError("point_labels without point_coords: give both or neither")
@@ -219,12 +228,43 @@ class SamPredictor:
             None if point_coords is None else [point_coords],
             None if point_labels is None else [point_labels],
             boxes,
-            None if mask_input is None else _one_mask(mask_input),
+            None if mask_input is None else one_mask(mask_input),
             multimask_output=multimask_output,
             return_logits=return_logits,
             hq_token_only=hq_token_only,
         )
         return Prediction(*(x[0] for x in many))
+
+    def predict_mask(
+        self,
+        mask: ArrayLike,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> Prediction:
+        """Predict masks of the object that a binary mask shows, to refine it.
+
+        A mask prompt alone is not enough for SAM: it was trained with masks beside the points or
+        the box that they came from, and answers a mask without them with nearly anything (IoU
+        0.00 to a disc that was given so, 0.96 with its box). The mask's own box and the pixel
+        that lies deepest inside are therefore given too.
+
+        Args:
+            mask: H x W of the current image's size; bool, or numbers above 0 inside.
+            multimask_output, return_logits: as for predict.
+
+        Raises:
+            PromptError: no image is set, or the mask is empty or of another size.
+        """
+        inside = np.asarray(mask)
+        if inside.shape != self.original_size:
+            raise PromptError(
+                f"mask of shape {inside.shape}: give H x W of the image, {self.original_size}"
+            )
+        inside = inside > 0
+        point, box = mask_prompts(inside)
+        config, preset = self.model.config, self.model.preset
+        logits = mask_to_logits(inside, config.low_res_size, stretch=preset.stretches)
+        return self.predict([point], [1], list(box), logits, multimask_output, return_logits)
 
     def predict_many(
         self,
@@ -235,23 +275,29 @@ class SamPredictor:
         multimask_output: bool = True,
         return_logits: bool = False,
         hq_token_only: bool = False,
+        output: Literal["masks", "rle"] = "masks",
     ) -> Prediction:
-        """Masks of P objects of the current image in one call (official predict_torch).
+        """Predict masks of P objects of the current image in one call (official predict_torch).
 
         Args:
             point_coords: P sets of points, P x N x 2, or a list of N_i x 2 (ragged).
-            point_labels: as many labels.
-            boxes: P x 4.
-            mask_inputs: P x 1 x m x m.
+            point_labels: P x N, or a list of N_i (ragged).
+            boxes: P x 4, (x0, y0, x1, y1) in pixels.
+            mask_inputs: P x 1 x m x m low-res logits.
             multimask_output, return_logits, hq_token_only: as for predict.
+            output: "masks", arrays that take H * W bytes each; or "rle", COCO's run lengths, made
+                block by block: 500 masks of a photograph of 12 megapixels then take megabytes
+                instead of gigabytes.
 
         Returns:
-            masks P x C x H x W, scores P x C, low-res logits P x C x m x m.
+            masks P x C x H x W, or P lists of C run lengths; scores P x C, low-res logits
+            P x C x m x m. P may be 0, as where a detector found nothing.
 
         Raises:
-            PromptError: no image, no prompt, or prompts of different number or shape.
+            PromptError: no image is set, there is no prompt, prompts differ in number or shape,
+                or run lengths of logits are asked for.
         """
-        return _predict(
+        return predict_prompts(
             self.model,
             self.current_embedding,
             point_coords,
@@ -261,6 +307,7 @@ class SamPredictor:
             multimask=multimask_output,
             threshold=None if return_logits else self.mask_threshold,
             hq_token_only=hq_token_only,
+            output=output,
         )
 
     def predict_images(
@@ -270,126 +317,118 @@ class SamPredictor:
         multimask_output: bool = True,
         return_logits: bool = False,
         hq_token_only: bool = False,
+        output: Literal["masks", "rle"] = "masks",
     ) -> list[Prediction]:
-        """Masks for several images in one call, each with its own prompts, of any number.
+        """Predict masks for several images in one call, each with any number of prompts.
+
+        The current image of the predictor stays as it is.
 
         Args:
             images: arrays, PIL images or paths, of any sizes.
-            prompts: for each image the arguments of predict_many: point_coords, point_labels,
-                boxes, mask_inputs.
-            multimask_output, return_logits, hq_token_only: as for predict.
+            prompts: arguments of predict_many for each image: point_coords, point_labels, boxes,
+                mask_inputs; of no rows where nothing was found on an image.
+            multimask_output, return_logits, hq_token_only, output: as for predict_many.
 
         Returns:
-            One Prediction an image. The current image of the predictor stays as it is.
+            One Prediction for each image.
 
         Raises:
-            ImageError, PromptError: with the number of the image.
+            ImageError: an image is unreadable; the message gives its index.
+            PromptError: an image's prompts are unusable; the message gives its index.
         """
         if len(images) != len(prompts):
             raise PromptError(
-                f"{len(images)} images but {len(prompts)} prompts: give one mapping an image"
+                f"{len(images)} images but {len(prompts)} prompts: give one mapping for each image"
             )
         known = {"point_coords", "point_labels", "boxes", "mask_inputs"}
         threshold = None if return_logits else self.mask_threshold
         predictions = []
-        embeddings = self.encode_images(images)
+        embeddings = self._encode_images(images, hashed=False)  # nobody sees them
         for number, (image, given) in enumerate(zip(embeddings, prompts, strict=True)):
             try:
                 if unknown := set(given) - known:
                     raise PromptError(f"unknown {sorted(unknown)}: use {sorted(known)}")
                 predictions.append(
-                    _predict(
+                    predict_prompts(
                         self.model,
                         image,
                         **given,
                         multimask=multimask_output,
                         threshold=threshold,
                         hq_token_only=hq_token_only,
+                        output=output,
                     )
                 )
             except PromptError as error:
                 raise type(error)(f"image {number}: {error}") from error
         return predictions
 
+    # ------------------------------------------------------- official names, for migrated scripts
 
-def _one_mask(mask: ArrayLike) -> np.ndarray:
-    array = np.asarray(mask)
-    if array.ndim != 3 or array.shape[0] != 1:
-        raise PromptError(
-            f"mask_input has shape {array.shape}: give the 1 x m x m low-res logits of one mask, "
-            "such as low_res[i : i + 1]"
+    @property
+    def transform(self) -> InputFrame:
+        """Return the official ``ResizeLongestSide``, for predict_torch alone."""
+        return InputFrame(self.model.preset, self.model.config.image_size)
+
+    @property
+    def features(self) -> Float32[np.ndarray, "1 c g g"]:
+        """Return the current image embedding in the official layout, 1 x C x g x g."""
+        return self.get_image_embedding()
+
+    @features.setter
+    def features(self, _: Any) -> None:
+        raise MigrationError(
+            "features cannot be set: keep predictor.current_embedding and give it to "
+            "set_embedding(...), or use save_embedding and load_embedding with files"
         )
-    return array
 
+    def predict_torch(
+        self,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        boxes: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> Prediction:
+        """Predict as predict_many, from prompts in the frame of the network's input.
 
-def _predict(
-    model: Segmenter,
-    image: ImageEmbedding,
-    point_coords: np.ndarray | Sequence[ArrayLike] | None = None,
-    point_labels: np.ndarray | Sequence[ArrayLike] | None = None,
-    boxes: ArrayLike | None = None,
-    mask_inputs: ArrayLike | None = None,
-    *,
-    multimask: bool,
-    threshold: float | None,
-    hq_token_only: bool = False,
-) -> Prediction:
-    """Check the prompts, decode, and bring the masks to the original size."""
-    if hq_token_only and not model.config.hq:
-        raise PromptError(
-            f"hq_token_only is for SAM-HQ, this model is {model.family!r}: leave it out, or load "
-            "a SAM-HQ checkpoint"
+        This is the official contract: the prompts come from ``predictor.transform``. New code
+        uses predict_many, which takes pixels of the image.
+
+        Args:
+            point_coords: P x N x 2, (x, y) in the frame; NumPy, or a torch tensor on the CPU.
+            point_labels: P x N.
+            boxes: P x 4, (x0, y0, x1, y1) in the frame.
+            mask_input: P x 1 x m x m low-res logits.
+            multimask_output, return_logits: as for predict.
+
+        Returns:
+            As predict_many: NumPy arrays.
+
+        Raises:
+            PromptError: as for predict_many, or coordinates beyond the network's input.
+        """
+        size = self.model.config.image_size
+        for given in (point_coords, boxes):
+            if given is not None and np.size(values := np.asarray(given)) and values.max() > size:
+                raise PromptError(
+                    f"predict_torch takes coordinates of the network's input of {size} x {size} "
+                    f"pixels, these go up to {values.max():g}: apply predictor.transform, or use "
+                    "predict_many, which takes pixels of the image"
+                )
+        image = self.current_embedding
+        return predict_prompts(
+            self.model,
+            image,
+            None if point_coords is None else np.asarray(point_coords),
+            None if point_labels is None else np.asarray(point_labels),
+            boxes,
+            mask_input,
+            multimask=multimask_output,
+            threshold=None if return_logits else self.mask_threshold,
+            frame=image.input_size,
         )
-    points = None
-    if point_coords is not None:
-        coords = list(point_coords)
-        labels = [None] * len(coords) if point_labels is None else list(point_labels)
-        if len(coords) != len(labels):
-            raise PromptError(f"{len(coords)} sets of points but {len(labels)} of labels")
-        points = [check_points(c, marks) for c, marks in zip(coords, labels, strict=True)]
-    size = model.config.low_res_size
-    checked_boxes = None if boxes is None else check_boxes(boxes)
-    masks = None if mask_inputs is None else check_masks(mask_inputs, size)
-    given = {"points": points, "boxes": checked_boxes, "mask_inputs": masks}
-    counts = {name: len(value) for name, value in given.items() if value is not None}
-    preset = model.preset
-    if not counts and not preset.without_prompt:
-        raise PromptError("no prompt: give point_coords with point_labels, a box, or mask_input")
-    if len(set(counts.values())) > 1 or 0 in counts.values():
-        raise PromptError(f"prompts of different number, {counts}: give one of each an object")
-    prompts = pack(points, checked_boxes, masks, image.original_size, image.input_size)
-    if model.config.hq:
-        prompts = prompts._replace(hq_only=np.full(len(prompts.coords), hq_token_only))
-    tokens = None if wants_all(preset) else wants_several(preset, multimask)
-    low_res, scores = best_only(*_decode(model, image, prompts, tokens), preset, multimask)
-    upscaled = full_size(
-        low_res,
-        model.config.image_size,
-        image.input_size,
-        image.original_size,
-        threshold,
-        preset,
-    )
-    if tokens is None:
-        upscaled, low_res, scores = (
-            x[:, select_masks(multimask)] for x in (upscaled, low_res, scores)
-        )
-    return Prediction(upscaled, scores, low_res)
 
-
-def _decode(
-    model: Segmenter, image: ImageEmbedding, prompts: Prompts, multimask: bool | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Low-res logits and scores on the host: one prompt as a click, many in bounded blocks.
-
-    ``multimask=None``: of all tokens.
-    """
-    count = len(prompts.coords)
-    if count == 1:
-        return model.click(image.features, prompts, multimask=multimask)
-    decoded = []
-    for kept, block in blocks(prompts):
-        arrays = jax.device_get(model.decode(image.features, block, multimask=multimask))
-        decoded.append([x[:kept] for x in arrays])
-    low_res, scores = (np.concatenate(x) for x in zip(*decoded, strict=True))
-    return low_res, scores
+    if not TYPE_CHECKING:  # type checkers go on refusing unknown names
+        __getattr__ = answers(PREDICTOR)

@@ -1,4 +1,4 @@
-"""Results of the official PyTorch code, recorded; see tests/golden/make_golden.py."""
+"""Compare with recorded results of the official PyTorch code; see tests/golden/make_golden.py."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import samjax
-from samjax.checkpoint.torch_writer import write_torch_file
-from samjax.engine import embedded_path
-from tests.models import GOLDEN
+from samjax.checkpoint.formats.torch_writer import write_torch_file
+from samjax.engine.load import embedded_path
+from tests.support.models import GOLDEN
 
 HERE = Path(__file__).parent / "golden"
 AGAIN = "run python -m tests.golden.make_golden"
@@ -24,7 +24,7 @@ def read(name: str) -> dict[str, np.ndarray]:
 
 
 def arguments(golden: dict[str, np.ndarray]) -> list[dict]:
-    """The prompts of make_golden.py; written again, since that file needs torch."""
+    """Repeat the prompts of make_golden.py, since that file needs torch."""
     height, width = golden["image"].shape[:2]
     xy = np.array([[0.45, 0.5], [0.1, 0.15], [0.6, 0.7]]) * (width, height)
     labels = np.array([1, 0, 1])
@@ -39,7 +39,7 @@ def arguments(golden: dict[str, np.ndarray]) -> list[dict]:
 
 
 def compare(predictor: samjax.SamPredictor, golden: dict[str, np.ndarray], step: int) -> None:
-    """Within the limits of parity in float32."""
+    """Compare within the limits of parity in float32."""
     predictor.set_image(golden["image"])
     embedding = predictor.get_image_embedding()
     expected = golden["embedding"]

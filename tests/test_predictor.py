@@ -1,4 +1,4 @@
-"""SamPredictor: shapes, wrong use, saved embeddings."""
+"""Test SamPredictor: shapes, wrong use, saved embeddings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 import samjax
+from samjax import prediction
+from samjax.engine.prompts import blocks
 from samjax.errors import ImageError, PromptError
-from samjax.masks import mask_iou
-from tests.models import PLAIN, drawn_image
+from samjax.masks.regions import mask_prompts
+from samjax.masks.rle import rle_to_mask
+from samjax.masks.upscale import mask_iou
+from samjax.model.prompt_encoder import Prompts
+from tests.support.models import PLAIN, drawn_image
 
 
 @pytest.fixture
@@ -113,9 +118,41 @@ def _wrong(p: samjax.SamPredictor) -> dict:
         "small mask": (lambda: p.predict(mask_input=mask[:, :8, :8]), f"of 1 x {m} x {m}"),
         "numbers differ": (
             lambda: p.predict_many([[[1, 2]]], [[1]], boxes=[[1, 2, 3, 4]] * 2),
-            "prompts of different number",
+            "prompts differ in number",
         ),
-        "no prompts": (lambda: p.predict_many(boxes=np.zeros((0, 4))), "different number"),
+        "boxes beside none": (
+            lambda: p.predict_many([[[1, 2]]], [[1]], boxes=np.zeros((0, 4))),
+            "differ in number",
+        ),
+        "fractions": (lambda: p.predict(box=[0.1, 0.2, 0.7, 1.0]), "fractions of the image: give"),
+        "far": (lambda: p.predict([[1e39, 1]], [1]), "point_coords hold 1e\\+39: give pixels"),
+        "farther": (lambda: p.predict(box=[0, 0, 1e300, 1e300]), "boxes hold 1e\\+300"),
+        "no float": (lambda: p.predict([[10**400, 1]], [1]), "not a rectangular array of numbers"),
+        "objects": (lambda: p.predict([[object(), 1]], [1]), "not a rectangular array of numbers"),
+        "label": (lambda: p.predict([[1, 1]], [10**400]), "point_labels are not a rectangular"),
+        "large box": (lambda: p.predict(box=[0, 0, 10**400, 1]), "boxes are not a rectangular"),
+        "large mask": (
+            lambda: p.predict(
+                mask_input=np.full((1, PLAIN.low_res_size, PLAIN.low_res_size), 1e39)
+            ),
+            "mask_input holds 1e\\+39: give logits within 30000",
+        ),
+        "mask of objects": (
+            lambda: p.predict(
+                mask_input=np.full((1, PLAIN.low_res_size, PLAIN.low_res_size), 10**400, object)
+            ),
+            "mask_input is of dtype object",
+        ),
+        "ten thousand": (
+            lambda: p.predict(np.ones((10_000, 2)), np.ones(10_000)),
+            "10000 points in one prompt: give at most 2000",
+        ),
+        "rle of logits": (
+            lambda: p.predict_many(boxes=[[1, 2, 9, 9]], return_logits=True, output="rle"),
+            "'rle' has no logits",
+        ),
+        "empty mask": (lambda: p.predict_mask(np.zeros((48, 70), bool)), "the mask is empty"),
+        "other mask": (lambda: p.predict_mask(np.ones((4, 7), bool)), "give H x W of the image"),
         "label sets": (lambda: p.predict_many([[[1, 2]]], [[1], [1]]), "1 sets of points but 2"),
         "image and prompts": (lambda: p.predict_images([drawn_image(5, 7)], []), "one mapping"),
         "unknown word": (
@@ -196,3 +233,92 @@ def test_a_file_that_is_no_embedding_is_refused(clicked, tmp_path):
         clicked.load_embedding(tmp_path / "other.npz")
     with pytest.raises(ImageError, match="no such file"):
         clicked.load_embedding(tmp_path / "absent.npz")
+
+
+# Nothing, little and much
+
+
+def test_nothing_found_is_an_empty_prediction(clicked):
+    for empty in ([], np.zeros((0, 4)), np.zeros((0, 4), np.int32)):
+        masks, scores, low_res = clicked.predict_many(boxes=empty)
+        assert masks.shape == (0, 3, 48, 70)
+        assert masks.dtype == np.bool_
+        assert scores.shape == (0, 3)
+        assert low_res.shape[:2] == (0, 3)
+    logits = clicked.predict_many([], [], multimask_output=False, return_logits=True)
+    assert (logits.masks.shape, logits.masks.dtype) == ((0, 1, 48, 70), np.float32)
+    assert clicked.predict_many(boxes=[], output="rle").masks == []
+    images = [drawn_image(48, 70, seed=i) for i in range(3)]
+    some = {"boxes": [[5, 5, 30, 30]]}
+    found = clicked.predict_images(images, [some, {"boxes": []}, some])
+    assert [len(each.masks) for each in found] == [1, 0, 1]
+    np.testing.assert_array_equal(found[0].masks, clicked.predict_images(images[:1], [some])[0][0])
+
+
+def test_run_lengths_are_the_masks_block_by_block(clicked, monkeypatch):
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 40, (7, 2))
+    boxes = np.concatenate([corners, corners + 8], 1)
+    masks, scores, low_res = clicked.predict_many(boxes=boxes)
+    finished = []
+    rule = type(clicked.model.preset.masks)
+    original = rule.finish
+
+    def counted(self, low_res, *args):
+        finished.append(len(low_res))
+        return original(self, low_res, *args)
+
+    monkeypatch.setattr(prediction, "_FINISHED_PIXELS", 2 * 3 * 48 * 70)
+    monkeypatch.setattr(rule, "finish", counted)
+    found = clicked.predict_many(boxes=boxes, output="rle")
+    assert finished == [2, 2, 2, 1]
+    np.testing.assert_array_equal(found.scores, scores)
+    np.testing.assert_array_equal(found.low_res, low_res)
+    read = [[rle_to_mask(rle) for rle in rles] for rles in found.masks]
+    np.testing.assert_array_equal(read, masks)
+
+
+def test_long_prompts_are_decoded_in_smaller_blocks():
+    for tokens, expected in ((4, 64), (64, 64), (65, 32), (1024, 1), (2048, 1)):
+        rows = Prompts(np.zeros((70, tokens, 2), np.float32), np.zeros((70, tokens), np.int32))
+        first, block = next(blocks(rows))
+        assert (first, len(block.coords)) == (expected, expected)
+    assert sum(count for count, _ in blocks(rows)) == 70
+
+
+def test_large_numbers_that_are_allowed_give_finite_scores(clicked):
+    for far in (1e9, -1e9):
+        found = clicked.predict([[far, far], [20, 20]], [1, 1])
+        assert np.isfinite(found.scores).all()
+        assert np.isfinite(found.low_res).all()
+    side = found.low_res.shape[-1]
+    for large in (3e4, -3e4):
+        found = clicked.predict(mask_input=np.full((1, side, side), large))
+        assert np.isfinite(found.low_res).all()
+
+
+def test_a_mask_alone_finds_its_object(predictor, photo):
+    """With the mask as the only prompt the IoU was 0.00; the official class does the same."""
+    y, x = np.mgrid[: photo.shape[0], : photo.shape[1]]
+    head = predictor.predict(box=[180, 30, 350, 260], multimask_output=False).masks[0]
+    refined = predictor.predict_mask(head, multimask_output=False)
+    assert mask_iou(refined.masks[0], head) > 0.9
+    disc = (x - 260) ** 2 + (y - 150) ** 2 < 80**2
+    best = max(mask_iou(mask, disc) for mask in predictor.predict_mask(disc).masks)
+    side = predictor.model.config.low_res_size
+    alone = predictor.predict(mask_input=samjax.mask_to_logits(disc, side)).masks
+    assert best > 0.5
+    assert best > max(mask_iou(mask, disc) for mask in alone) + 0.1
+
+
+def test_the_prompts_of_a_mask():
+    mask = np.zeros((20, 30), bool)
+    mask[3:8, 5:25] = mask[12, 0] = True
+    point, box = mask_prompts(mask)
+    assert box == (0, 3, 24, 12)
+    assert point[1] == 5
+    assert 7 <= point[0] <= 22
+    ring = np.ones((9, 9), bool)
+    ring[2:7, 2:7] = False  # the middle of its box is no part of it
+    (x, y), _ = mask_prompts(ring)
+    assert ring[int(y), int(x)]

@@ -1,11 +1,12 @@
-"""Records to files that other programs read, and back: COCO, YOLO, label maps, NPZ.
+"""Write mask records to COCO, YOLO, labelme, label map and NPZ files, and read them back.
 
-The unit is the official automatic-mask record, a dict of ``segmentation`` (any of the three forms
-of `samjax.rle`), ``area`` in pixels, ``bbox`` [x, y, w, h] in pixels (w and h are the last minus
-the first pixel, as in the official code), ``predicted_iou``, ``stability_score``,
-``point_coords`` and ``crop_box``, with two optional keys: ``label``, the name of the category,
-and ``score``. Only ``segmentation`` is needed to write; readers give what the file holds, and
-``area`` and ``bbox`` of the mask.
+A record is the dict of the official automatic mask generator: ``segmentation`` (any of the three
+forms of `samjax.masks.rle`), ``area`` in pixels, ``bbox`` [x, y, w, h] in pixels (w and h are the
+last minus the first pixel, as in the official code), ``predicted_iou``, ``stability_score``,
+``point_coords`` and ``crop_box``, with optional keys: ``label``, the name of the category,
+``score``, ``id``, ``iscrowd``, ``attributes``, a dict, and ``point_labels``, 1 or 0 for each
+point. Writers need only ``segmentation``;
+readers return the keys that the file holds, and the mask's ``area`` and ``bbox``.
 """
 
 from samjax.annotations.coco import coco_dataset, read_coco, write_coco
@@ -15,8 +16,15 @@ from samjax.annotations.label_map import (
     to_label_map,
     write_label_png,
 )
+from samjax.annotations.labelme import read_labelme, write_labelme
 from samjax.annotations.npz import read_npz, write_npz
 from samjax.annotations.records import AnnotatedImage, convert_records
+from samjax.annotations.semantic import (
+    read_legend,
+    read_semantic,
+    to_class_map,
+    write_semantic,
+)
 from samjax.annotations.yolo import read_yolo, write_yolo
 
 __all__ = [
@@ -26,11 +34,17 @@ __all__ = [
     "label_map_to_records",
     "read_coco",
     "read_label_png",
+    "read_labelme",
+    "read_legend",
     "read_npz",
+    "read_semantic",
     "read_yolo",
+    "to_class_map",
     "to_label_map",
     "write_coco",
     "write_label_png",
+    "write_labelme",
     "write_npz",
+    "write_semantic",
     "write_yolo",
 ]

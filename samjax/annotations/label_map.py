@@ -1,4 +1,7 @@
-"""Label maps: one picture whose pixels are the numbers of objects, as indexed or 16-bit PNG."""
+"""Convert records to label maps, whose pixels number the objects, and read and write them as PNG.
+
+The PNG files are indexed, or 16-bit greyscale for more than 255 objects.
+"""
 
 from __future__ import annotations
 
@@ -10,34 +13,34 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
 
-from samjax.annotations.records import Record, new_record, reading, segmentation_of
+from samjax.annotations.records import Size, new_record, reading, segmentation_of
 from samjax.errors import AnnotationError
-from samjax.files import replacing
-from samjax.rle import crop, segmentation_area, segmentation_size
-from samjax.viz import PALETTE
+from samjax.files import given_path, replacing
+from samjax.masks.rle import Record, crop, segmentation_area, segmentation_size
+from samjax.palette import PALETTE
 
 ORDERS = ("area", "score", "given")
 
 
 def to_label_map(
-    records: Sequence[Record], size: tuple[int, int] | None = None, *, order: str = "area"
+    records: Sequence[Record], size: Size | None = None, *, order: str = "area"
 ) -> Integer[np.ndarray, "H W"]:
-    """Number the objects in one picture: records[i] becomes i + 1, the background 0.
+    """Rasterize records to a label map: records[i] becomes i + 1, the background 0.
 
-    A pixel can have one number only. Where masks overlap, what is hidden is lost.
+    A pixel has one number only: where masks overlap, the lower one is lost.
 
     Args:
-        records: at most 65535.
+        records: at most 65535 records.
         size: (H, W) in pixels; needed only if there are no records.
-        order: who lies on top. "area": the smaller mask, so that a mask inside another one is
-            never hidden by it; "score": the higher score (``score``, else ``predicted_iou``);
+        order: which mask lies on top. "area": the smaller mask, so that a mask inside another one
+            is never hidden by it; "score": the higher score (``score``, else ``predicted_iou``);
             "given": the later record.
 
     Returns:
-        uint8, or uint16 for more than 255 records.
+        Label map, uint8, or uint16 for more than 255 records.
 
     Raises:
-        AnnotationError: too many records, masks of several sizes, missing scores.
+        AnnotationError: there are too many records, masks differ in size, or scores are missing.
     """
     if order not in ORDERS:
         raise AnnotationError(f"order is {order!r}: use one of {', '.join(ORDERS)}")
@@ -66,12 +69,15 @@ def label_map_to_records(
     *,
     label: str | None = None,
 ) -> list[Record]:
-    """A record for each number above 0 that occurs, in rising order.
+    """Make a record for each number above 0 that occurs, in ascending order.
 
     Args:
-        labels: 0 is the background.
+        labels: label map; 0 is the background.
         output_mode: form of the segmentations.
-        label: category of all of them.
+        label: category of all records.
+
+    Raises:
+        AnnotationError: the label map has negative numbers.
     """
     from scipy import ndimage
 
@@ -88,38 +94,41 @@ def label_map_to_records(
     return records
 
 
-def write_label_png(path: str | os.PathLike[str], labels: Integer[np.ndarray, "H W"]) -> Path:
-    """Write a label map as PNG, whole or not at all.
+def write_label_png(
+    path: str | os.PathLike[str], labels: Integer[np.ndarray, "H W"], *, wide: bool = False
+) -> Path:
+    """Write a label map as PNG atomically, and return its path.
 
     Numbers up to 255 give an indexed PNG in colours; larger ones a 16-bit greyscale PNG, which
-    viewers show almost black.
+    viewers show almost black; ``wide`` gives it always.
 
     Raises:
-        AnnotationError: numbers below 0 or above 65535, or no pixels.
+        AnnotationError: numbers are below 0 or above 65535, or there are no pixels.
     """
     if not labels.size or labels.min() < 0 or labels.max() > np.iinfo(np.uint16).max:
         raise AnnotationError("label map: pass H x W numbers from 0 to 65535")
-    if labels.max() <= 255:
+    if labels.max() <= 255 and not wide:
         picture = Image.fromarray(labels.astype(np.uint8))
-        picture.putpalette(_palette().tobytes())
+        picture.putpalette(png_palette().tobytes())
     else:
         picture = Image.fromarray(labels.astype(np.uint16))
+    path = given_path(path, AnnotationError)
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
-    return Path(path)
+    return path
 
 
 def read_label_png(path: str | os.PathLike[str]) -> Integer[np.ndarray, "H W"]:
-    """The numbers of an indexed, grey, 16-bit or black and white PNG (uint8 or uint16).
+    """Read a label map (uint8 or uint16) from an indexed, greyscale, 16-bit or bilevel PNG.
 
     Raises:
-        AnnotationError: missing or damaged files, or a picture in colours.
+        AnnotationError: the file is missing or damaged, or is an RGB picture.
     """
     with reading(path, "a PNG label map") as file, Image.open(file, formats=["PNG"]) as picture:
         if picture.mode not in ("P", "L", "1", "I", "I;16"):
             raise AnnotationError(
-                f"is a picture in {picture.mode}, whose colours number no objects: "
-                "pass an indexed or grey PNG"
+                f"is a picture in {picture.mode}, not a label map, whose pixels number objects: "
+                "pass an indexed or greyscale PNG"
             )
         array = np.array(picture)
         return array.astype(np.uint16 if picture.mode.startswith("I") else np.uint8)
@@ -132,8 +141,8 @@ def _score(record: Record) -> float:
     return float(score)
 
 
-def _palette() -> UInt8[np.ndarray, "256 3"]:
-    """Black, then the colours of the pictures, then darker and lighter ones in turn."""
+def png_palette() -> UInt8[np.ndarray, "256 3"]:
+    """Build a PNG palette: black, then `PALETTE`, then darker and lighter shades of it in turn."""
     colours = np.array(PALETTE, float)
     rounds = -(-255 // len(colours))
     shades = [colours]

@@ -1,4 +1,4 @@
-"""The records of one image as NPZ: everything, small, read by NumPy alone, without pickle."""
+"""Write and read the records of one image as NPZ: lossless, small, without pickle."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ from typing import Any
 
 import numpy as np
 
-from samjax.annotations.records import Record, new_record, reading, segmentation_of
+from samjax.annotations.records import Size, new_record, reading, segmentation_of
 from samjax.errors import AnnotationError
-from samjax.files import replacing
-from samjax.rle import to_rle
+from samjax.files import given_path, replacing
+from samjax.masks.rle import Record, to_rle
 
 _FORMAT = 1
 _FIELDS = ("bbox", "predicted_iou", "stability_score", "score", "crop_box", "label")
 
 
-def write_npz(
-    path: str | os.PathLike[str], size: tuple[int, int], records: Sequence[Record]
-) -> Path:
-    """Write all that the records hold, whole or not at all; equal records give equal bytes.
+def write_npz(path: str | os.PathLike[str], size: Size, records: Sequence[Record]) -> Path:
+    """Write the records of one image atomically, and return the path; equal records, equal bytes.
 
-    Arrays, for N records: ``size`` [h, w]; ``counts``, the run lengths of all masks one after
-    another (uint32, column-major, zeros first), and ``runs`` (N), how many belong to each; for
-    those fields that occur ``bbox`` (N x 4), ``predicted_iou``, ``stability_score``, ``score``,
-    ``crop_box`` (N x 4), ``label`` (str); ``point_coords`` (P x 2) and ``points`` (N), how many
-    belong to each. Where only some records have a field, ``FIELD_known`` (N, bool) says which.
+    The file holds these arrays for N records: ``size`` [h, w]; ``counts``, the concatenated run
+    lengths of all masks (uint32, column-major, zeros first), and ``runs`` (N), the number of runs
+    of each; of the keys that occur ``bbox`` (N x 4), ``predicted_iou``, ``stability_score``,
+    ``score``, ``crop_box`` (N x 4), ``label`` (str); ``point_coords`` (P x 2), ``point_labels``
+    (P) and ``points`` (N), the number of points of each. Where only some records have a key,
+    ``KEY_known`` (N, bool) marks them.
 
     Args:
-        path: of the file.
+        path: file to write.
         size: (h, w) of the image in pixels.
-        records: each of that size.
+        records: records with masks of that size.
 
     Raises:
-        AnnotationError: unusable records, or fields that are no numbers of their usual shape.
+        AnnotationError: records are unusable, or values are not numbers of the expected shape.
     """
     counts = [to_rle(segmentation_of(record, size))["counts"] for record in records]
     arrays: dict[str, Any] = {
@@ -62,21 +61,23 @@ def write_npz(
         arrays["points"] = np.array([len(each) for each in points], np.int64)
         if not known.all():
             arrays["point_coords_known"] = known
-    # A file object: given a name, NumPy would add its own suffix.
+        arrays |= _point_labels(records, points)
+    # NumPy gets a file object, since it would add its own suffix to a name.
+    path = given_path(path, AnnotationError)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    return Path(path)
+    return path
 
 
 def read_npz(
     path: str | os.PathLike[str], output_mode: str = "binary_mask"
 ) -> tuple[tuple[int, int], list[Record]]:
-    """The (h, w) and the records that `write_npz` wrote, equal to the bit.
+    """Read the (h, w) and the records that `write_npz` wrote, bit for bit.
 
     Raises:
-        AnnotationError: not such a file.
+        AnnotationError: the file is missing, damaged, or not written by `write_npz`.
     """
-    # Opened here: NumPy would leave a damaged file open.
+    # The file is opened here, because NumPy would leave a damaged file open.
     with (
         reading(path, "an NPZ file of masks") as file,
         file.open("rb") as opened,
@@ -91,6 +92,10 @@ def read_npz(
             columns["point_coords"] = [
                 each.tolist() for each in np.split(npz["point_coords"], last)
             ]
+            if "point_labels" in npz:
+                columns["point_labels"] = [
+                    each.tolist() for each in np.split(npz["point_labels"], last)
+                ]
         known = {key: npz[f"{key}_known"].tolist() for key in columns if f"{key}_known" in npz}
         counts, ends = npz["counts"].tolist(), np.cumsum(npz["runs"]).tolist()
         records = []
@@ -103,6 +108,23 @@ def read_npz(
             }
             records.append(new_record(rle, output_mode, extra))
     return (height, width), records
+
+
+def _point_labels(records: Sequence[Record], points: list[np.ndarray]) -> dict[str, np.ndarray]:
+    known = np.array(["point_labels" in record for record in records], bool)
+    if not known.any():
+        return {}
+    labels = [
+        np.reshape(record.get("point_labels", np.ones(len(each))), -1).astype(np.int64)
+        for record, each in zip(records, points, strict=True)
+    ]
+    for given, each in zip(labels, points, strict=True):
+        if len(given) != len(each):
+            raise AnnotationError(
+                f"{len(each)} point_coords but {len(given)} point_labels: pass one a point"
+            )
+    arrays = {"point_labels": np.concatenate(labels)}
+    return arrays if known.all() else arrays | {"point_labels_known": known}
 
 
 def _column(key: str, values: list[Any]) -> np.ndarray:

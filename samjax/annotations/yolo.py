@@ -1,80 +1,79 @@
-"""YOLO segmentation data sets: a text file for each image, one object on a line."""
+"""Write and read YOLO segmentation data sets: a text file per image, one object per line."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from samjax.annotations.label_files import image_sizes, stem_name, stem_names
 from samjax.annotations.records import (
     AnnotatedImage,
     Categories,
+    CategoryNames,
     Images,
-    Record,
+    Size,
     new_record,
     reading,
     segmentation_of,
 )
 from samjax.errors import AnnotationError
-from samjax.files import replacing
-from samjax.polygons import join_rings, mask_to_polygons, polygons_to_rle
+from samjax.files import check_outputs, given_path, replacing
+from samjax.masks.polygons import join_rings, mask_to_polygons, polygons_to_rle
+from samjax.masks.rle import Record
 
-_EXIF_ORIENTATION = 0x0112
+_DEEPEST = 20  # lists and mappings of a data.yaml in one another
 
 
 def write_yolo(
     folder: str | os.PathLike[str],
     images: Images,
-    categories: Sequence[str] | None = None,
+    categories: CategoryNames = None,
     *,
     tolerance: float = 0.0,
 ) -> Path:
     """Write ``labels/NAME.txt`` for each image, then ``data.yaml`` with the categories' names.
 
-    A line is the category's index and one polygon, ``i x1 y1 x2 y2 ...``, in shares of the
-    image's width and height. YOLO knows neither holes nor parts: they are joined to one ring by
-    bridges of no width, the shortest ones between corners (`samjax.polygons.join_rings`). Reading
-    back is exact up to sides of 200000 pixels. Programs that paint the ring's line too, as
+    A line is the category's index and one polygon, ``i x1 y1 x2 y2 ...``, in fractions of the
+    image's width and height. YOLO has neither holes nor several parts: they are joined to one
+    ring by bridges of zero width, the shortest ones between corners (`join_rings`). Reading
+    back is exact up to sides of 200000 pixels. Programs that draw the ring's outline too, as
     OpenCV's fillPoly does, add one pixel on the right, at the bottom and along the bridges.
 
     Put the images into ``images/``; ``data.yaml`` names that folder for training and validation.
-    Scores are not kept, empty masks are left out, images without objects get an empty file.
+    Scores are not written, empty masks are left out, images without objects get an empty file.
 
     Args:
-        folder: of the data set.
+        folder: folder of the data set.
         images: (file_name, (h, w), records) of each image; file names relative to ``images/``.
-        categories: their names in order of index. None: the labels of the records in order of
-            appearance, "object" for records without one.
+        categories: category names in order of index, {name: index} or {index: name}; None takes
+            those of `read_yolo`'s images, and the labels of the records in order of appearance,
+            "object" for records without one.
         tolerance: distance in pixels by which polygons may differ from the mask's edge; 0 is
-            exact, 1 takes a quarter to a tenth of the vertices.
+            exact, 1 needs a quarter to a tenth of the vertices.
 
     Returns:
         The path of data.yaml.
 
     Raises:
-        AnnotationError: unusable records or labels, file names that lead outside or that differ
-            in the suffix only.
+        AnnotationError: records or labels are unusable, or file names lead outside the folder or
+            differ in the suffix only.
     """
     import yaml
 
-    folder = Path(folder)
-    known = Categories(categories)
-    written: dict[PurePosixPath, str] = {}
-    for file_name, size, records in images:
-        name = _label_name(file_name)
-        if name in written:
-            raise AnnotationError(
-                f"{file_name} and {written[name]} would share {name}: rename one of them"
-            )
-        written[name] = file_name
+    folder = given_path(folder, AnnotationError)
+    known = Categories(categories, known=getattr(images, "names", None))
+    images = list(images)
+    stems = stem_names((image[0] for image in images), ".txt")
+    check_outputs([*(folder / "labels" / name for name in stems), folder / "data.yaml"])
+    for name, (_, size, records) in zip(stems, images, strict=True):
         lines = [_line(record, size, known, tolerance) for record in records]
         with replacing(folder / "labels" / name) as temporary:
             temporary.write_text("".join(lines), encoding="ascii")
     path = folder / "data.yaml"
-    names = {i: name for name, i in known.index.items()}
+    names = {i: name for name, i in known.ids.items()}
     with replacing(path) as temporary:
         content = {"train": "images", "val": "images", "names": names}
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
@@ -82,57 +81,77 @@ def write_yolo(
     return path
 
 
+class YoloImages(list[AnnotatedImage]):
+    """Lists the images of a YOLO data set; `write_yolo` writes them with the same indices.
+
+    Attributes:
+        names: name to index of all categories of the data set, used or not.
+    """
+
+    def __init__(self, images: Iterable[AnnotatedImage], names: dict[str, int]):
+        super().__init__(images)
+        self.names = names
+
+
 def read_yolo(
     folder: str | os.PathLike[str],
     sizes: Mapping[str, tuple[int, int]] | None = None,
     output_mode: str = "coco_rle",
-) -> list[AnnotatedImage]:
-    """The images of a YOLO segmentation data set with their records.
+) -> YoloImages:
+    """Read the images of a YOLO segmentation data set with their records.
 
     Args:
-        folder: with ``labels/`` and ``data.yaml``.
-        sizes: (h, w) in pixels by the image's file name. None: of the files in ``images/``, as a
-            viewer shows them (EXIF applied).
+        folder: data set with ``labels/`` and ``data.yaml``.
+        sizes: (h, w) in pixels by the image's file name; None takes the sizes of the files in
+            ``images/``, with their EXIF orientation applied.
         output_mode: form of the segmentations.
 
     Returns:
-        An entry for each image of ``sizes`` or ``images/``; without objects where there is no
+        An entry for each image of ``sizes`` or ``images/``, without records where there is no
         text file. ``label`` is the category's name.
 
     Raises:
-        AnnotationError: missing or damaged files, boxes instead of polygons, unknown categories.
+        AnnotationError: files are missing or damaged, hold boxes instead of polygons, or name
+            unknown categories.
     """
-    folder = Path(folder).expanduser()
-    names = _names(folder / "data.yaml")
+    folder = given_path(folder, AnnotationError)
+    names = read_names(folder / "data.yaml")
     if sizes is None:
-        sizes = _sizes(folder / "images")
-    result = []
+        sizes = image_sizes(folder / "images")
+    result: list[AnnotatedImage] = []
     for file_name, size in sizes.items():
-        path = folder / "labels" / _label_name(file_name)
+        path = folder / "labels" / stem_name(file_name, ".txt")
         records: list[Record] = []
         if path.exists():
             with reading(path, "a text file of YOLO polygons") as file:
-                for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+                for number, line in enumerate(file.read_text("utf-8-sig").splitlines(), 1):
                     if line.strip():
                         try:
-                            records.append(_parse(line, names, size, output_mode))
+                            records.append(yolo_record(line, names, size, output_mode))
                         except AnnotationError as error:
                             raise AnnotationError(f"line {number}: {error}") from error
         result.append(AnnotatedImage(file_name, size, records))
-    return result
+    return YoloImages(result, {name: index for index, name in names.items()})
 
 
-def _line(record: Record, size: tuple[int, int], known: Categories, tolerance: float) -> str:
+def _line(record: Record, size: Size, known: Categories, tolerance: float) -> str:
     polygons = mask_to_polygons(segmentation_of(record, size), tolerance=tolerance)
     index = known.of(record)
     if not polygons:
         return ""
     ring = join_rings([ring for part in polygons for ring in part.rings])
-    shares = (ring / (size[1], size[0])).ravel()
+    shares = (ring / (int(size[1]), int(size[0]))).ravel()
     return f"{index} " + " ".join(f"{share:.6f}" for share in shares) + "\n"
 
 
-def _parse(line: str, names: Mapping[int, str], size: tuple[int, int], output_mode: str) -> Record:
+def yolo_record(
+    line: str, names: Mapping[int, str], size: tuple[int, int], output_mode: str
+) -> Record:
+    """Return the record of a line of polygons; ``size`` is (h, w) of the image.
+
+    Raises:
+        AnnotationError: it is a box, of an unknown category, or no line of YOLO.
+    """
     first, *rest = line.split()
     try:
         index, shares = int(first), np.array(rest, float)
@@ -148,35 +167,31 @@ def _parse(line: str, names: Mapping[int, str], size: tuple[int, int], output_mo
     return new_record(polygons_to_rle([ring], size), output_mode, {"label": names[index]})
 
 
-def _label_name(file_name: str) -> PurePosixPath:
-    name = PurePosixPath(str(file_name).replace("\\", "/"))
-    if name.is_absolute() or ".." in name.parts or not name.name:
-        raise AnnotationError(f"file name {file_name!r}: pass it relative to the images' folder")
-    return name.with_suffix(".txt")
+def read_names(path: Path) -> dict[int, str]:
+    """Read the names of the categories, by index, from a data.yaml.
 
-
-def _names(path: Path) -> dict[int, str]:
+    Raises:
+        AnnotationError: the file is missing, damaged or has no names.
+    """
     import yaml
 
     with reading(path, "the data.yaml of a YOLO data set") as file:
-        content = yaml.safe_load(file.read_text("utf-8"))
+        text = file.read_text("utf-8-sig")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            # Aliases make a text of a hundred bytes stand for one of gigabytes.
+            if isinstance(event, yaml.AliasEvent):
+                raise AnnotationError("has aliases (*name): write the values out")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise AnnotationError(f"has {depth} lists in one another: it needs one")
+        content = yaml.safe_load(text)
         names = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, list):
             names = dict(enumerate(names))
         if not isinstance(names, dict):
             raise AnnotationError('has no "names": list the categories there')
+        if not all(isinstance(name, (str, int, float)) for name in names.values()):
+            raise AnnotationError('has "names" that are no text: give one text a category')
         return {int(index): str(name) for index, name in names.items()}
-
-
-def _sizes(folder: Path) -> dict[str, tuple[int, int]]:
-    if not folder.is_dir():
-        raise AnnotationError(f"{folder}: no such folder: put the images there or pass sizes")
-    sizes = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
-            with reading(path, "an image") as file, Image.open(file) as image:
-                width, height = image.size
-                if image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:  # lies on its side
-                    width, height = height, width
-                sizes[path.relative_to(folder).as_posix()] = (height, width)
-    return sizes

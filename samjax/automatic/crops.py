@@ -1,4 +1,4 @@
-"""Where automatic masks look: grids of points, crops, tiles, and suppression of duplicates."""
+"""Lay grids of points, crops and tiles over an image for automatic masks."""
 
 from __future__ import annotations
 
@@ -7,39 +7,51 @@ from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Num
+from jaxtyping import Bool, Float, Num
+
+from samjax.automatic.options import AutomaticOptions
+from samjax.errors import PromptError
 
 # A box closer than this to a crop's edge is cut off by it (official is_box_near_crop_edge).
 EDGE_TOLERANCE = 20.0
 
 
 class Crop(NamedTuple):
-    """A part of the image, (x0, y0, x1, y1) in pixels, and the layer whose point grid it gets."""
+    """A crop is a part of the image, (x0, y0, x1, y1) in pixels, with its layer's point grid."""
 
     box: tuple[int, int, int, int]
     layer: int
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) in pixels."""
+        """Return (H, W) in pixels."""
         x0, y0, x1, y1 = self.box
         return y1 - y0, x1 - x0
 
 
 def point_grid(side: int) -> Float[np.ndarray, "n 2"]:
-    """side x side points (x, y), evenly spaced in the unit square (official build_point_grid)."""
+    """Return side x side points (x, y), evenly spaced in the unit square.
+
+    Source: official build_point_grid.
+    """
     line = np.linspace(1 / (2 * side), 1 - 1 / (2 * side), side)
     x, y = np.meshgrid(line, line)
     return np.stack([x, y], -1).reshape(-1, 2)
 
 
 def layer_grids(side: int, layers: int, downscale: int) -> list[Float[np.ndarray, "n 2"]]:
-    """The grids of the image and of each layer of crops (official build_all_layer_point_grids)."""
+    """Return the grids of the image and of each layer of crops.
+
+    Source: official build_all_layer_point_grids.
+    """
     return [point_grid(max(1, int(side / downscale**layer))) for layer in range(layers + 1)]
 
 
 def crop_boxes(size: tuple[int, int], layers: int, overlap_ratio: float) -> list[Crop]:
-    """The whole image (H, W), then (2 ** i) ** 2 crops for layer i (generate_crop_boxes)."""
+    """Return the whole image (H, W), then (2 ** i) ** 2 crops for each layer i.
+
+    Source: official generate_crop_boxes.
+    """
     height, width = size
     crops = [Crop((0, 0, width, height), 0)]
     for layer in range(1, layers + 1):
@@ -53,7 +65,7 @@ def crop_boxes(size: tuple[int, int], layers: int, overlap_ratio: float) -> list
 
 
 def tile_boxes(size: tuple[int, int], tile: int, halo: int) -> list[Crop]:
-    """Tiles of at most ``tile`` pixels a side with ``halo`` pixels more all around.
+    """Return tiles of at most ``tile`` pixels a side with ``halo`` more pixels all around.
 
     Tiles are of nearly equal size, so that they share compiled functions.
     """
@@ -72,7 +84,7 @@ def tile_boxes(size: tuple[int, int], tile: int, halo: int) -> list[Crop]:
 def near_crop_edge(
     boxes: Num[np.ndarray, "n 4"], crop: Crop, size: tuple[int, int]
 ) -> Bool[np.ndarray, " n"]:
-    """Boxes (of the crop) that touch an edge of the crop which is not one of the image."""
+    """Mark boxes (in the crop's frame) that touch an edge of the crop, but not of the image."""
     x0, y0, _, _ = crop.box
     edges = np.array(crop.box, np.float32)
     image = np.array([0, 0, size[1], size[0]], np.float32)
@@ -83,7 +95,7 @@ def near_crop_edge(
 
 
 def uncropped(rle: dict[str, Any], crop: Crop, size: tuple[int, int]) -> dict[str, Any]:
-    """Run lengths of a crop's mask in the whole image (official uncrop_masks, without bitmaps)."""
+    """Move the run lengths of a crop's mask to the whole image (official uncrop_masks)."""
     height, width = size
     h, w = crop.size
     if (h, w) == (height, width):
@@ -109,25 +121,17 @@ def uncropped(rle: dict[str, Any], crop: Crop, size: tuple[int, int]) -> dict[st
     return {"size": [height, width], "counts": counts.tolist()}
 
 
-def suppress(
-    boxes: Num[np.ndarray, "n 4"], scores: Float32[np.ndarray, " n"], threshold: float
-) -> Int[np.ndarray, " kept"]:
-    """Greedy non-maximum suppression: indices that stay, by falling score (torchvision's nms).
+def point_grids(options: AutomaticOptions) -> list[Float[np.ndarray, "n 2"]]:
+    """Return the points of each layer, made or given.
 
-    Of two boxes whose IoU is above ``threshold`` the one with the higher score stays; equal
-    scores keep their order.
+    Raises:
+        PromptError: given grids of another number or shape.
     """
-    corners = boxes.astype(np.float32)
-    area = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
-    order = np.argsort(-scores, kind="stable")
-    kept = []
-    while order.size:
-        first, rest = order[0], order[1:]
-        kept.append(first)
-        low = np.maximum(corners[first, :2], corners[rest, :2])
-        high = np.minimum(corners[first, 2:], corners[rest, 2:])
-        shared = np.prod(np.maximum(high - low, 0), axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0: two empty boxes, both stay
-            iou = shared / (area[first] + area[rest] - shared)
-        order = rest[~(iou > np.float32(threshold))]
-    return np.array(kept, np.int64)
+    layers = options.crop_n_layers
+    if options.points_per_side is not None:
+        return layer_grids(options.points_per_side, layers, options.crop_n_points_downscale_factor)
+    assert options.point_grids is not None
+    grids = [np.asarray(grid, np.float64) for grid in options.point_grids]
+    if len(grids) <= layers or any(g.ndim != 2 or g.shape[1] != 2 for g in grids):
+        raise PromptError(f"point_grids: give one N x 2 array for each of {layers + 1} layers")
+    return grids

@@ -1,113 +1,88 @@
-"""From any supported checkpoint to any format that samjax writes, in the stored dtype."""
+"""Convert any supported checkpoint to any format that samjax writes, in the stored dtype."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
+import jax
 import numpy as np
 
-from samjax.checkpoint import store
-from samjax.checkpoint.families import PREPROCESS_KEY, Options
-from samjax.checkpoint.loading import to_official
-from samjax.checkpoint.torch_writer import write_torch_file
+from samjax.checkpoint.families.official import PREPROCESS_KEY, SOURCE_KEY, ReadOptions
+from samjax.checkpoint.formats.safetensors import write_safetensors
+from samjax.checkpoint.formats.torch_writer import write_torch_file
+from samjax.checkpoint.orbax_folder import Checkpoint, save_orbax_folder
+from samjax.checkpoint.origin import Origin, with_origin
+from samjax.checkpoint.parameters import to_official
+from samjax.checkpoint.read import read_checkpoint
+from samjax.checkpoint.thresholds import AutomaticThresholds
 from samjax.errors import CheckpointError
-from samjax.files import replacing
+from samjax.files import given_path, writing
 
-_TORCH, _SAFETENSORS = (".pth", ".pt"), (".safetensors",)
-_CODES = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "bfloat16": "BF16",
-}
+TORCH_SUFFIXES, _SAFETENSORS = (".pth", ".pt"), (".safetensors",)
 
 
-def write_safetensors(
-    path: str | os.PathLike,
-    tensors: Mapping[str, np.ndarray],
-    metadata: Mapping[str, str] | None = None,
-) -> None:
-    """Write a .safetensors file, one tensor in memory at a time, atomically.
-
-    Raises:
-        CheckpointError: a tensor that is not of floating point.
-    """
-    header: dict[str, object] = {"__metadata__": dict(metadata or {})}
-    position = 0
-    for name, array in tensors.items():
-        if array.dtype.name not in _CODES:
-            raise CheckpointError(f"{name} is {array.dtype.name}: only {', '.join(_CODES)} here")
-        end = position + array.nbytes
-        header[name] = {
-            "dtype": _CODES[array.dtype.name],
-            "shape": list(array.shape),
-            "data_offsets": [position, end],
-        }
-        position = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for array in tensors.values():
-            file.write(np.ascontiguousarray(array).tobytes())
-
-
-def convert(
-    source: str | os.PathLike,
-    target: str | os.PathLike,
+def convert_checkpoint(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
     *,
     dtype: np.dtype | None = None,
     preprocess: str | None = None,
+    thresholds: AutomaticThresholds | None = None,
     overwrite: bool = False,
-    options: Options | None = None,
-) -> store.Checkpoint:
-    """Read ``source``, write ``target``; returns what was read.
+    options: ReadOptions | None = None,
+    origin: Origin | None = None,
+) -> Checkpoint:
+    """Read ``source``, write ``target``, and return the checkpoint as written.
 
     Args:
         source: any file or folder that samjax loads.
         target: ``.pth``/``.pt`` or ``.safetensors`` for the official layout, which the official
             PyTorch classes load; any other name for samjax's Orbax folder.
-        dtype: of all tensors; None keeps the stored ones.
-        preprocess: preset to record; None: what the source says.
+        dtype: dtype of all tensors; None keeps the stored ones.
+        preprocess: preset to record; None: the one that the source records.
+        thresholds: thresholds of automatic masks to record; None: those that the source records.
+            A .pth holds neither them nor a preset.
         overwrite: replace an existing target.
-        options: what the source does not say about itself, such as the base of a LoRA.
+        options: settings that the source does not record, such as the base of a LoRA.
+        origin: address and commit of the source, for the metadata of safetensors and of samjax's
+            folder; a .pth of the official layout has no room for it.
 
     Raises:
         CheckpointError: unusable source; target exists, or cannot be written.
     """
-    path = Path(target).expanduser()
+    path = given_path(target, CheckpointError)
     if path.exists() and not overwrite:
         raise CheckpointError(f"{target} exists: choose another name, or pass --overwrite")
-    if path.resolve() == Path(source).expanduser().resolve():
+    if path.resolve() == given_path(source, CheckpointError).resolve():
         raise CheckpointError(f"{target} is the source itself: choose another name")
-    found = store.read(source, options=options)
+    found = with_origin(read_checkpoint(source, options=options), origin, asked=preprocess)
     parameters = {
-        name: np.asarray(value) if dtype is None else np.asarray(value).astype(dtype)
+        name: jax.device_get(value) if dtype is None else jax.device_get(value).astype(dtype)
         for name, value in found.parameters.items()
     }
     said = preprocess or found.preprocess
     found = replace(
-        found, parameters=parameters, preprocess=said, doubt="" if said else found.doubt
+        found,
+        parameters=parameters,
+        preprocess=said,
+        doubt="" if said else found.doubt,
+        thresholds=thresholds or found.thresholds,
     )
-    try:
-        if path.suffix in _TORCH:
+    with writing(target, CheckpointError):
+        if path.suffix in TORCH_SUFFIXES:
             write_torch_file(path, to_official(parameters, found.config))
         elif path.suffix in _SAFETENSORS:
-            metadata = {PREPROCESS_KEY: said} if said else None
-            write_safetensors(path, to_official(parameters, found.config), metadata)
+            metadata = {PREPROCESS_KEY: said} if said else {}
+            metadata |= found.thresholds.as_metadata() if found.thresholds else {}
+            if origin is not None:
+                metadata[SOURCE_KEY] = origin.sentence
+            write_safetensors(path, to_official(parameters, found.config), metadata or None)
         elif path.suffix:
             raise CheckpointError(
                 f"{target}: unknown ending {path.suffix!r}: use .pth, .safetensors, or a name "
                 "without an ending for samjax's own folder"
             )
         else:
-            store.save(path, found, overwrite=overwrite)
-    except OSError as error:
-        raise CheckpointError(
-            f"{target}: cannot be written ({error.strerror or error}); check folder and disk"
-        ) from None
+            save_orbax_folder(path, found, overwrite=overwrite)
     return found

@@ -1,4 +1,4 @@
-"""What a checkpoint is, without building the network: ``samjax inspect``."""
+"""Describe a checkpoint without building the network: ``samjax inspect``."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
-from samjax.checkpoint import store
-from samjax.checkpoint.families import Options
-from samjax.checkpoint.layout import official_layout
-from samjax.checkpoint.loading import (
-    config_from_dict,
-    describe_config,
-    infer_config,
+from samjax.checkpoint.config_json import describe_config
+from samjax.checkpoint.families.official import ReadOptions
+from samjax.checkpoint.formats.file_errors import errors_name
+from samjax.checkpoint.infer import infer_config
+from samjax.checkpoint.orbax_folder import is_orbax_folder, peek_orbax_folder
+from samjax.checkpoint.origin import Origin
+from samjax.checkpoint.parameters import (
     parameter_count,
     to_parameters,
 )
-from samjax.config import ImageEncoderConfig, SamConfig, TinyVitConfig
-from samjax.errors import CheckpointError
+from samjax.checkpoint.read import read_weights
+from samjax.checkpoint.thresholds import AutomaticThresholds
+from samjax.model.config import ImageEncoderConfig, SamConfig, TinyVitConfig
 
 
 @dataclass(frozen=True)
 class Description:
-    """Everything but the weights.
+    """A description holds everything about a checkpoint but the weights.
 
     ``model`` is "vit_b", "sam_hq_vit_b", "mobile_sam"... where the sizes are those, else None;
     ``dtypes`` counts values by stored dtype; ``preprocess`` is None where the file does not say,
@@ -42,9 +44,11 @@ class Description:
     preprocess: str | None
     notes: tuple[str, ...]
     doubt: str = ""
+    thresholds: AutomaticThresholds | None = None
+    origin: Origin | None = None
 
-    def as_dict(self) -> dict:
-        """Plain JSON values."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
         return {
             "path": str(self.path),
             "bytes": self.size,
@@ -56,28 +60,33 @@ class Description:
             "config": describe_config(self.config),
             "preprocess": self.preprocess,
             "doubt": self.doubt,
+            "automatic": None if self.thresholds is None else self.thresholds.as_dict(),
             "notes": list(self.notes),
+            "origin": None if self.origin is None else self.origin.as_dict(),
         }
 
 
-def describe(path: Path, options: Options | None = None) -> Description:
-    """Read what a checkpoint says about itself and check that it is complete.
+def describe(path: Path, options: ReadOptions | None = None) -> Description:
+    """Read a checkpoint's metadata, and check that its weights are complete.
 
-    ``options`` are what the file does not say about itself, such as the base of a LoRA.
+    ``options`` give settings that the file does not record, such as the base of a LoRA.
 
     Raises:
         CheckpointError: unreadable, unsafe, unsupported or incomplete.
     """
-    options = options or Options()
-    if store.is_store(path) and options == Options():
+    options = options or ReadOptions()
+    if is_orbax_folder(path) and options == ReadOptions():
         return _describe_store(path)
     return _describe_official(path, options)
 
 
-def _describe_official(path: Path, options: Options) -> Description:
-    weights = store.read_weights(path, options)
-    config = infer_config(weights.tensors, layer_norm_eps=weights.layer_norm_eps, where=str(path))
-    to_parameters(weights.tensors, config, where=str(path))  # every misfit in one error
+def _describe_official(path: Path, options: ReadOptions) -> Description:
+    weights = read_weights(path, options)
+    with errors_name(path):
+        config = infer_config(
+            weights.tensors, layer_norm_eps=weights.layer_norm_eps, where=str(path)
+        )
+        to_parameters(weights.tensors, config, where=str(path))  # every misfit in one error
     return Description(
         path,
         _size_on_disk(path),
@@ -90,33 +99,30 @@ def _describe_official(path: Path, options: Options) -> Description:
         weights.preprocess,
         weights.notes,
         weights.doubt,
+        weights.thresholds,
     )
 
 
 def _describe_store(path: Path) -> Description:
-    metadata, leaves = store.peek(path)
-    config = config_from_dict(metadata["config"])
-    wanted = {entry.path for entry in official_layout(config).values()}
-    if missing := sorted(wanted - set(leaves)):
-        raise CheckpointError(
-            f"{path}: {len(missing)} parameters are missing, such as {missing[0]}; convert it again"
-        )
+    record, leaves = peek_orbax_folder(path)
+    config = record.config
     return Description(
         path,
         _size_on_disk(path),
         "Orbax folder of samjax",
-        metadata["family"],
+        record.family,
         model_name(config),
         config,
         parameter_count(config),
         _values_by_dtype((leaf.dtype.name, leaf.shape) for leaf in leaves.values()),
-        metadata["preprocess"],
-        tuple(metadata["notes"]),
+        record.preprocess,
+        record.notes,
+        thresholds=record.thresholds,
     )
 
 
 def model_name(config: SamConfig) -> str | None:
-    """The official name of these sizes, if they have one; SAM-HQ's and MobileSAM's of files."""
+    """Return the name of these sizes: SAM's, SAM-HQ's or MobileSAM's; None for any others."""
     official = {"vit_b": SamConfig.vit_b(), "vit_l": SamConfig.vit_l(), "vit_h": SamConfig.vit_h()}
     names = official | {"mobile_sam": SamConfig.mobile()}
     names |= {f"sam_hq_{name}": sizes.with_hq() for name, sizes in official.items()}
@@ -137,7 +143,7 @@ def _size_on_disk(path: Path) -> int:
 
 
 def describe_rows(description: Description) -> list[tuple[str, str]]:
-    """(name, value) of all that is worth reading."""
+    """Return (name, value) of each row that ``samjax inspect`` prints."""
     config = description.config
     encoder, prompt, decoder = config.image_encoder, config.prompt_encoder, config.mask_decoder
     total = sum(description.dtypes.values())
@@ -156,12 +162,12 @@ def describe_rows(description: Description) -> list[tuple[str, str]]:
         f"LayerNorm epsilon {decoder.layer_norm_eps:g}"
     )
     if config.hq:
-        mask_decoder += "; SAM-HQ's token, of several masks the best is given alone"
+        mask_decoder += "; SAM-HQ's token, of several masks only the best is returned"
     return [
         ("checkpoint", f"{description.path} ({megabytes(description.size)})"),
         ("container", description.container),
         ("family", description.family),
-        ("model", description.model or "sizes of its own"),
+        ("model", description.model or "of other sizes than vit_b, vit_l and vit_h"),
         ("parameters", f"{description.parameters / 1e6:.1f} M"),
         ("stored dtype", ", ".join(dtypes)),
         ("input", given),
@@ -169,8 +175,23 @@ def describe_rows(description: Description) -> list[tuple[str, str]]:
         ("prompt encoder", f"width {prompt.embed_dim}, mask channels {prompt.mask_channels}"),
         ("mask decoder", mask_decoder),
         ("preprocessing", description.preprocess or _assumed(description.doubt)),
+        ("automatic masks", _thresholds(description.thresholds)),
+        *(() if description.origin is None else origin_rows(description.origin)),
         *(("note", note) for note in description.notes),
     ]
+
+
+def origin_rows(origin: Origin) -> list[tuple[str, str]]:
+    """Return (name, value) of where a checkpoint came from."""
+    entry = origin.entry
+    rows = [
+        ("source", f"{origin.source}, recorded {entry.day}, fixed by {entry.pinned_by}"),
+        ("address", entry.address),
+        ("commit", entry.commit or ""),
+        *(("sha256", f"{sha256} {name}") for name, sha256 in entry.weights.items()),
+        ("licence", entry.licence or (f"see {origin.page}" if origin.page else "")),
+    ]
+    return [(name, value) for name, value in rows if value]
 
 
 def _image_encoder(encoder: ImageEncoderConfig | TinyVitConfig) -> str:
@@ -191,6 +212,10 @@ def _image_encoder(encoder: ImageEncoderConfig | TinyVitConfig) -> str:
     )
 
 
+def _thresholds(recorded: AutomaticThresholds | None) -> str:
+    return str(recorded or f"{AutomaticThresholds()} (SAM's own; not recorded)")
+
+
 def _assumed(doubt: str) -> str:
     return (
         f"not recorded; sam is assumed, doubtful: {doubt}"
@@ -200,5 +225,5 @@ def _assumed(doubt: str) -> str:
 
 
 def megabytes(size: int) -> str:
-    """Bytes as text, in powers of ten."""
+    """Return a number of bytes as text, in powers of ten."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

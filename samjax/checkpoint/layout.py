@@ -1,4 +1,4 @@
-"""The official checkpoint layout, key by key, as a bijection with samjax's parameters.
+"""Map the official checkpoint layout, key by key, one to one to samjax's parameters.
 
 One walk over the model's parts yields every official key with its shape, the parameter that it
 becomes and the transform between the two. Loading, strict checks and export all read this one
@@ -13,12 +13,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from samjax.config import ImageEncoderConfig, MaskDecoderConfig, SamConfig, TinyVitConfig
+from samjax.model.config import ImageEncoderConfig, MaskDecoderConfig, SamConfig, TinyVitConfig
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor: official key and shape, samjax path, and how the values are rearranged.
+    """An entry describes a tensor: official key and shape, samjax path, rearrangement of values.
 
     ``kind``: "same"; "first" drops a leading axis of 1; "linear" transposes (out, in);
     "conv" turns (out, in, k, k) into (k * k * in, out); "transposed" turns a transposed
@@ -30,8 +30,24 @@ class Entry:
     path: str
     kind: str
 
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        """Shape of the parameter that the tensor becomes."""
+        match self.kind:
+            case "first":
+                return self.shape[1:]
+            case "linear":
+                return self.shape[::-1]
+            case "conv":
+                out, inputs, k, _ = self.shape
+                return (k * k * inputs, out)
+            case "transposed":
+                inputs, out, k, _ = self.shape
+                return (inputs, k * k * out)
+        return self.shape
+
     def to_samjax(self, tensor: np.ndarray) -> np.ndarray:
-        """Official tensor to parameter (a view where possible)."""
+        """Turn an official tensor into the parameter (a view where possible)."""
         match self.kind:
             case "first":
                 return tensor[0]
@@ -44,7 +60,7 @@ class Entry:
         return tensor
 
     def to_official(self, parameter: np.ndarray) -> np.ndarray:
-        """Parameter to official tensor: the exact inverse."""
+        """Turn a parameter into the official tensor: the exact inverse."""
         match self.kind:
             case "first":
                 return parameter[None]
@@ -109,7 +125,7 @@ def _neck(width: int, out: int) -> Iterator[Entry]:
 
 
 def _conv_norm(key: str, path: str, inputs: int, outputs: int, k: int) -> Iterator[Entry]:
-    """TinyViT's Conv2d_BN; a depthwise convolution has one input channel."""
+    """Yield the entries of TinyViT's Conv2d_BN; a depthwise convolution has one input channel."""
     yield from _conv(f"{key}.c", f"{path}.conv", inputs, outputs, k, bias=False)
     yield from _norm(f"{key}.bn", f"{path}.norm", outputs)
     yield Entry(f"{key}.bn.running_mean", (outputs,), f"{path}.norm.mean", "same")
@@ -221,7 +237,7 @@ def _two_transposed(key: str, path: str, inputs: int, hidden: int, out: int) -> 
 
 
 def _hq(early: int, d: int) -> Iterator[Entry]:
-    """SAM-HQ's parts of the mask decoder; two of them run with the image encoder here."""
+    """Yield SAM-HQ's parts of the mask decoder; two of them run with the image encoder here."""
     key, path, image = "mask_decoder", "decoder.mask_decoder.hq", "image_encoder.hq"
     yield Entry(f"{key}.hf_token.weight", (1, d), f"{path}.hf_token", "same")
     for j, outputs in enumerate((d, d, d // 8)):
@@ -239,7 +255,7 @@ def _hq(early: int, d: int) -> Iterator[Entry]:
 
 
 def official_layout(config: SamConfig) -> dict[str, Entry]:
-    """Every tensor of an official checkpoint of these sizes, by its key."""
+    """Return every tensor of an official checkpoint of these sizes, by its key."""
     encoder = config.image_encoder
     if isinstance(encoder, TinyVitConfig):
         image, early = _tiny_vit(encoder), encoder.widths[2]

@@ -1,4 +1,4 @@
-"""The options of ``samjax automask``. Nothing heavy is imported before it runs."""
+"""Declare ``samjax automask``; nothing heavy is imported before it runs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,22 @@ from typing import Annotated
 
 import typer
 
-from samjax.commands.options import Base, Dtype, ImageSize, LoraLayers, Model, Precision, Preset
+from samjax.automatic.options import AutomaticOptions
+from samjax.commands.automatic_options import with_automatic_options
+from samjax.commands.options import (
+    Base,
+    Dtype,
+    ImagesAtOnce,
+    ImageSize,
+    Lock,
+    LoraLayers,
+    Model,
+    Precision,
+    Preset,
+)
 
 
+@with_automatic_options
 def automask(
     paths: Annotated[
         list[str],
@@ -24,50 +37,7 @@ def automask(
         Path,
         typer.Option("--out", "-o", metavar="DIR", help="Folder to write.", show_default=False),
     ],
-    points_per_side: Annotated[
-        int, typer.Option(min=1, metavar="N", help="The grid of clicks has N x N points.")
-    ] = 32,
-    points_per_batch: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Clicks decoded at once: memory, not results.")
-    ] = 64,
-    pred_iou_thresh: Annotated[
-        float, typer.Option(min=0, max=1, metavar="T", help="Least score of a mask.")
-    ] = 0.88,
-    stability_thresh: Annotated[
-        float, typer.Option(min=0, max=1, metavar="T", help="Least stability of a mask.")
-    ] = 0.95,
-    nms_thresh: Annotated[
-        float,
-        typer.Option(min=0, max=1, metavar="T", help="Masks whose boxes overlap more are one."),
-    ] = 0.7,
-    crop_layers: Annotated[
-        int,
-        typer.Option(min=0, metavar="N", help="Also look at 4, 16, ... crops, for small things."),
-    ] = 0,
-    min_region_area: Annotated[
-        int, typer.Option(min=0, metavar="PIXELS", help="Fill smaller holes, drop smaller islands.")
-    ] = 0,
-    min_area: Annotated[
-        int, typer.Option(min=0, metavar="PIXELS", help="Leave out smaller masks.")
-    ] = 0,
-    max_area: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="PIXELS", help="Leave out larger masks.", show_default="no limit"
-        ),
-    ] = None,
-    tile_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="PIXELS",
-            help="Look at tiles of this size: for very large images.",
-            show_default="whole images",
-        ),
-    ] = None,
-    tile_halo: Annotated[
-        int, typer.Option(min=0, metavar="PIXELS", help="What tiles see beyond their edges.")
-    ] = 64,
+    options: AutomaticOptions,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,6 +56,7 @@ def automask(
     preprocess: Preset = None,
     image_size: ImageSize = None,
     lora_layers: LoraLayers = None,
+    lock: Lock = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -94,6 +65,7 @@ def automask(
             show_default="all devices of JAX's first kind",
         ),
     ] = None,
+    images_at_once: ImagesAtOnce = None,
     dtype: Dtype = "auto",
     precision: Precision = "highest",
     shard: Annotated[
@@ -123,35 +95,30 @@ def automask(
     overlays/; records/, one JSON an image, by which it knows what is done; run.json (settings).
     Folders below PATH are kept.
     """
-    from samjax.commands.automask import Job, Settings, run_automask
-    from samjax.commands.loading import About
+    from samjax.commands.automask import FolderJob, run_automask
+    from samjax.commands.checkpoints import parse_lora_layers
+    from samjax.engine.spec import ModelSpec
 
-    settings = Settings(
-        points_per_side=points_per_side,
-        pred_iou_thresh=pred_iou_thresh,
-        stability_thresh=stability_thresh,
-        nms_thresh=nms_thresh,
-        crop_layers=crop_layers,
-        min_region_area=min_region_area,
-        min_area=min_area,
-        max_area=max_area,
-        tile_size=tile_size,
-        tile_halo=tile_halo,
-    )
-    job = Job(
+    job = FolderJob(
         paths=tuple(paths),
         out=out,
-        settings=settings,
-        points_per_batch=points_per_batch,
+        model=ModelSpec(
+            model,
+            dtype=dtype,
+            precision=precision,
+            preprocess=preprocess,
+            base=base,
+            lora_layers=parse_lora_layers(lora_layers),
+            image_size=image_size,
+            lock=lock,
+        ),
+        device=device,
+        options=options,
         formats=tuple(formats or ["coco"]),
         overlay=overlay,
-        model=model,
-        device=device,
-        dtype=dtype,
-        precision=precision,
         shard=shard,
         limit=limit,
         overwrite=overwrite,
-        about=About(base, preprocess, image_size, lora_layers),
+        images_at_once=images_at_once,
     )
     raise typer.Exit(run_automask(job))

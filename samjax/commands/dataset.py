@@ -1,21 +1,19 @@
-"""The folder that ``samjax automask`` writes, image by image, so that it can be killed any time.
+"""Write the output folder of ``samjax automask``, image by image, so that a kill loses nothing.
 
-``records/NAME.json`` says that an image is done. Its first line describes the image, each further
-line is one mask as a COCO annotation without numbers. It comes last of an image's files, all of
-which are made in a hidden folder and moved, and the files for the whole data set are made from
-the records alone. Nothing depends on time or order, so that equal runs give equal bytes.
+An image's record comes last of its files, all of which are made in a hidden folder and moved,
+and the files for the whole data set are made from the records alone. Nothing depends on time or
+order, so that equal runs give equal bytes. Files that samjax did not write are not replaced.
 """
 
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -29,36 +27,38 @@ from samjax.annotations import (
     write_npz,
     write_yolo,
 )
-from samjax.commands.folder import Found
+from samjax.commands.image_record import (
+    CATEGORIES,
+    FOLDERS,
+    PER_IMAGE,
+    RECORDS,
+    foreign_files,
+    image_file,
+    listed_files,
+    pending_path,
+    read_header,
+    record_path,
+    record_text,
+    whole_header,
+)
 from samjax.commands.results import write_png
-from samjax.errors import SamjaxError
-from samjax.viz_masks import draw_masks
-
-FORMATS = ("coco", "yolo", "png", "npz")
-CATEGORIES = ("object",)
-
-_RUN, _COCO, _YOLO = "run.json", "annotations.json", "data.yaml"
-_RECORDS = "records"
-# Format to folder and suffix of the files of one image.
-_PER_IMAGE = {
-    "yolo": ("labels", ".txt"),
-    "png": ("label_maps", ".png"),
-    "npz": ("npz", ".npz"),
-    "overlay": ("overlays", ".png"),
-}
-_FOLDERS = (_RECORDS, *(folder for folder, _ in _PER_IMAGE.values()))
-_FREE = ("samjax", "model")  # of the run file: told, not compared
-_NO_OPTIONS = ("images", "weights")  # of the run file; the others are options of the command
-_DIGITS = 6
+from samjax.commands.run_file import COCO, RUN, YOLO, check_run, earlier_entries, run_digest
+from samjax.errors import ImageError, SamjaxError
+from samjax.files import check_outputs
+from samjax.image.folder import Found
+from samjax.jobs.contents import FileState, file_state, has_state
+from samjax.viz.automatic import draw_masks
 
 
 def is_output(out: Path, path: Path) -> bool:
-    """Whether ``path`` is one of the folders that `ResultFolder` writes in ``out``."""
-    return path.name in _FOLDERS and path.parent == out.absolute()
+    """Return whether ``path`` is a folder that a `ResultFolder` wrote in ``out``."""
+    if path.name not in FOLDERS or path.parent.resolve() != out.resolve():
+        return False
+    return path.name in earlier_entries(out)
 
 
 class ResultFolder:
-    """The output folder of one run.
+    """Write and read the output folder of one run.
 
     Args:
         out: the folder.
@@ -66,6 +66,7 @@ class ResultFolder:
         run: settings, weights and source of the images: the content of the run file.
         formats: of `FORMATS`.
         overlay: also write a picture of all masks of each image.
+        replaces: ask of a file that samjax did not write whether it may be replaced.
     """
 
     def __init__(
@@ -75,12 +76,12 @@ class ResultFolder:
         run: dict[str, Any],
         formats: Sequence[str],
         overlay: bool,
+        replaces: Callable[[Path], bool] = lambda _: False,
     ):
+        self._replaces = replaces
         self.out, self._staging, self._run = out, staging, run
         self._formats, self._overlay = tuple(formats), overlay
-        compared = {key: value for key, value in run.items() if key not in _FREE}
-        code = json.dumps(compared, sort_keys=True).encode()
-        self._digest = hashlib.blake2b(code, digest_size=8).hexdigest()
+        self._digest = run_digest(run)
 
     def start(self) -> None:
         """Write the run file, if it is not there.
@@ -88,10 +89,8 @@ class ResultFolder:
         Raises:
             SamjaxError: another process was faster, with other settings.
         """
-        text = json.dumps(self._run, indent=2) + "\n"
-        temporary = self._staging / _RUN
-        temporary.write_text(text, encoding="utf-8")
-        target = self.out / _RUN
+        temporary = self._staged_run()
+        target = self.out / RUN
         if not target.exists():
             try:
                 os.link(temporary, target)
@@ -102,35 +101,70 @@ class ResultFolder:
         temporary.unlink(missing_ok=True)
         check_run(self.out, self._run, self._formats, self._overlay)
 
+    def _staged_run(self) -> Path:
+        temporary = self._staging / RUN
+        temporary.write_text(json.dumps(self._run, indent=2) + "\n", encoding="utf-8")
+        return temporary
+
     def is_done(self, image: Found) -> bool:
-        """Whether this image, with these settings, needs no more work."""
-        header = _header(self._record(image.name))
-        if header is None or header.get("run") != self._digest:
+        """Return whether this image, with these settings, needs no more work."""
+        header = whole_header(record_path(self.out, image.name))
+        if header is None or header["run"] != self._digest:
             return False
+        if not all((self.out / file).is_file() for file in header.get("files", ())):
+            return False  # somebody removed what was written
+        pending_path(self.out, image.name).unlink(missing_ok=True)
         try:
-            return header.get("bytes") == image.path.stat().st_size
-        except OSError:
+            return has_state(image.path, FileState(header.get("bytes", -1), header.get("hash", "")))
+        except (OSError, ImageError):
             return False  # reading it will say why
+
+    def foreign(self, name: str) -> list[Path]:
+        """Return the files of an image that samjax did not write, or that were changed since."""
+        return [self.out / file for file in foreign_files(self.out, name, self._files(name))]
+
+    def check_foreign(self, name: str, made: Path | None = None) -> None:
+        """Refuse an image one of whose files would replace one that samjax did not write.
+
+        Args:
+            name: of the image.
+            made: folder with the new files, once they are there: equal ones replace nothing.
+
+        Raises:
+            SamjaxError: which file.
+        """
+        for file in foreign_files(self.out, name, self._files(name), made):
+            path = self.out / file
+            if not self._replaces(path):
+                raise SamjaxError(
+                    f"{name}: {path} was not written by samjax, or was changed since: remove it "
+                    "or move it away, or choose another --out"
+                )
+
+    def _files(self, name: str) -> list[str]:
+        keys = [*self._formats, *["overlay"] * self._overlay]
+        return [image_file(key, name) for key in keys if key in PER_IMAGE]
 
     def write(
         self,
         image: Found,
-        file_bytes: int,
+        file: FileState,
         size: tuple[int, int],
         records: Sequence[dict[str, Any]],
         pixels: UInt8[np.ndarray, "H W 3"] | None,
     ) -> None:
-        """All files of one image, the record last.
+        """Write all files of one image, the record last.
 
         Args:
             image: which.
-            file_bytes: length of its file.
+            file: state of its file, taken before it was read.
             size: (H, W) in pixels.
             records: of the automatic mask generator.
             pixels: the image, if it is to be drawn.
 
         Raises:
-            AnnotationError: more masks than a label map can hold. OSError: the disk.
+            AnnotationError: more masks than a label map can hold.
+            SamjaxError: a file that samjax did not write is in the way. OSError: the disk.
         """
         work = self._staging / uuid4().hex
         files = {key: self._file(key, image.name) for key in (*self._formats, "overlay")}
@@ -149,64 +183,74 @@ class ResultFolder:
             "image": image.name,
             "width": size[1],
             "height": size[0],
-            "bytes": file_bytes,
+            "bytes": file.bytes,
+            "hash": file.hash,
             "run": self._digest,
             "files": written,
+            "hashes": [file_state(work / name).hash for name in written],
         }
+        self.check_foreign(image.name, work)
         record = work / "record"
         record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(_record_text(header, size, records), encoding="ascii")
-        for file in written:
-            _move(work / file, self.out / file)
-        _move(record, self._record(image.name))
+        record.write_text(record_text(header, size, records), encoding="ascii")
+        pending = pending_path(self.out, image.name)
+        if written:
+            _move(Path(shutil.copy(record, work / "pending")), pending)
+        for name in written:
+            _move(work / name, self.out / name)
+        _move(record, record_path(self.out, image.name))
+        pending.unlink(missing_ok=True)
         shutil.rmtree(work, ignore_errors=True)
 
     def discard(self, name: str) -> None:
-        """Remove the files of one image, if there are any, the record first."""
-        record = self._record(name)
-        header = _header(record)
-        if header is None:
-            return
-        record.unlink(missing_ok=True)
-        for file in header.get("files", ()):
-            parts = PurePosixPath(file).parts
-            if parts[0] in _FOLDERS and ".." not in parts:
-                (self.out / file).unlink(missing_ok=True)
+        """Remove the files of one image, if there are any, the record last.
+
+        Those that samjax did not write, or that were changed since, stay.
+        """
+        record, pending = record_path(self.out, name), pending_path(self.out, name)
+        headers = [header for path in (record, pending) if (header := read_header(path))]
+        files = {file for header in headers for file in listed_files(header, FOLDERS)}
+        for file in files - set(foreign_files(self.out, name, files)):
+            check_outputs([self.out / file])
+            (self.out / file).unlink(missing_ok=True)
+        if headers:
+            record.unlink(missing_ok=True)
+            pending.unlink(missing_ok=True)
 
     def clear(self, names: Sequence[str] | None) -> None:
-        """Remove the files of these images and the run file; None: of all images."""
+        """Remove the files of these images and renew the run file; None: of all images."""
         for name in self._names() if names is None else names:
             self.discard(name)
-        if names is None and (self.out / _RUN).exists():
-            for file in (_COCO, _YOLO):
+        if names is None:
+            for file in {COCO, YOLO} & earlier_entries(self.out):
                 (self.out / file).unlink(missing_ok=True)
-            for folder in _FOLDERS:
+            for folder in FOLDERS:
                 _prune(self.out / folder)
-        (self.out / _RUN).unlink(missing_ok=True)
+        _move(self._staged_run(), self.out / RUN)
 
     def assemble(self) -> None:
-        """The files of the whole data set, from all records; untouched where nothing changed.
+        """Assemble the files of the whole data set from all records; unchanged ones stay untouched.
 
         Several processes may do so: the last one takes in what the others wrote meanwhile.
         """
         if "yolo" in self._formats:
             write_yolo(self._staging, [], CATEGORIES)
-            _install(self._staging / _YOLO, self.out / _YOLO)
+            _install(self._staging / YOLO, self.out / YOLO)
         names = None
         while "coco" in self._formats and names != (now := self._names()):
             names = now
             self._write_coco(names)
-            _install(self._staging / _COCO, self.out / _COCO)
+            _install(self._staging / COCO, self.out / COCO)
 
     def _write_coco(self, names: Sequence[str]) -> None:
-        """As `samjax.annotations.write_coco`, with one image in memory at a time."""
-        headers = ((name, _header(self._record(name))) for name in names)
+        """Write COCO as `annotations.write_coco` does, with one image in memory at a time."""
+        headers = ((name, whole_header(record_path(self.out, name))) for name in names)
         done = [name for name, header in headers if header and header["run"] == self._digest]
         parts: dict[str, Iterator[str]] = {
             "images": self._image_entries(done),
             "annotations": self._annotation_entries(done),
         }
-        with (self._staging / _COCO).open("w", encoding="ascii", newline="\n") as file:
+        with (self._staging / COCO).open("w", encoding="ascii", newline="\n") as file:
             opening = "{"
             for key, value in coco_dataset([], CATEGORIES).items():
                 file.write(f"{opening}{json.dumps(key)}:")
@@ -223,7 +267,7 @@ class ResultFolder:
 
     def _image_entries(self, names: Sequence[str]) -> Iterator[str]:
         for number, name in enumerate(names, 1):
-            header = _header(self._record(name)) or {}
+            header = read_header(record_path(self.out, name)) or {}
             size = (header["height"], header["width"])
             (entry,) = coco_dataset([(header["image"], size, [])], CATEGORIES)["images"]
             yield json.dumps({**entry, "id": number}, separators=(",", ":"))
@@ -231,15 +275,15 @@ class ResultFolder:
     def _annotation_entries(self, names: Sequence[str]) -> Iterator[str]:
         number = 0
         for image, name in enumerate(names, 1):
-            with self._record(name).open(encoding="ascii") as file:
+            with record_path(self.out, name).open(encoding="ascii") as file:
                 for line in list(file)[1:-1]:
                     number += 1
                     entry = line.rstrip(",\n").removeprefix("{")
                     yield f'{{"id":{number},"image_id":{image},{entry}'
 
     def _names(self) -> list[str]:
-        """Names of all images that have a record, sorted."""
-        top = self.out / _RECORDS
+        """Return the names of all images that have a record, sorted."""
+        top = self.out / RECORDS
         found = (
             (Path(place) / file).relative_to(top).as_posix()
             for place, _, files in os.walk(top)
@@ -248,28 +292,26 @@ class ResultFolder:
         return sorted(name.removesuffix(".json") for name in found if name.endswith(".json"))
 
     def _record(self, name: str) -> Path:
-        return self.out / _RECORDS / f"{name}.json"
+        return self.out / RECORDS / f"{name}.json"
 
     def _file(self, key: str, name: str) -> str:
-        return image_file(key, name) if key in _PER_IMAGE else ""
-
-
-def image_file(key: str, name: str) -> str:
-    """The file of a format, or "overlay", for the image ``name``, relative to the output."""
-    folder, suffix = _PER_IMAGE[key]
-    return str(PurePosixPath(folder) / PurePosixPath(name).with_suffix(suffix))
+        return image_file(key, name) if key in PER_IMAGE else ""
 
 
 def check_names(out: Path, images: Sequence[Found], formats: Sequence[str], overlay: bool) -> None:
-    """Refuse images that would write the same files.
+    """Refuse images that would write the same files, and files that are inputs.
 
     Raises:
         SamjaxError: which, and where.
     """
-    key = next((k for k in (*formats, *["overlay"] * overlay) if k in _PER_IMAGE), None)
+    for image in images:
+        keys = [k for k in (*formats, *["overlay"] * overlay) if k in PER_IMAGE]
+        check_outputs(out / image_file(k, image.name) for k in keys)
+    check_outputs(out / name for name in (RUN, COCO, YOLO))
+    key = next((k for k in (*formats, *["overlay"] * overlay) if k in PER_IMAGE), None)
     owner: dict[str, Found] = {}
     for image in images:
-        file = f"{_RECORDS}/{image.name}.json" if key is None else image_file(key, image.name)
+        file = f"{RECORDS}/{image.name}.json" if key is None else image_file(key, image.name)
         other = owner.setdefault(file.casefold(), image)
         if other is not image:
             raise SamjaxError(
@@ -278,83 +320,8 @@ def check_names(out: Path, images: Sequence[Found], formats: Sequence[str], over
             )
 
 
-def check_run(out: Path, run: dict[str, Any], formats: Sequence[str], overlay: bool) -> None:
-    """Refuse a folder with results of another run, or with files that are not ours.
-
-    Args:
-        out: the folder.
-        run: the content of the run file, or as much of it as is known yet.
-        formats, overlay: what will be written.
-
-    Raises:
-        SamjaxError: what differs.
-    """
-    path = out / _RUN
-    advice = "choose another --out, or pass --overwrite to start anew"
-    if not path.exists():
-        tops = [_RECORDS, *(_PER_IMAGE[key][0] for key in formats if key in _PER_IMAGE)]
-        tops += [_COCO] * ("coco" in formats) + [_YOLO] * ("yolo" in formats)
-        tops += [_PER_IMAGE["overlay"][0]] * overlay
-        for top in tops:
-            if (out / top).exists():
-                raise SamjaxError(f"{out / top} exists and is not of an earlier run; {advice}")
-        return
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        differences = [
-            f"{_option(key)} {_told(earlier[key])}, now {_told(value)}"
-            for key, value in run.items()
-            if key not in _FREE and earlier[key] != value
-        ]
-    except (ValueError, LookupError, TypeError):
-        raise SamjaxError(f"{path} is damaged or of another version; {advice}") from None
-    if differences:
-        raise SamjaxError(
-            f"--out {out} holds masks made with other settings ({'; '.join(differences)}); "
-            f"use the same ones, {advice}"
-        )
-
-
-def _option(key: str) -> str:
-    return key if key in _NO_OPTIONS else "--" + key.replace("_", "-")
-
-
-def _told(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return "none" if value is None else str(value)
-
-
-def _record_text(
-    header: dict[str, Any], size: tuple[int, int], records: Sequence[dict[str, Any]]
-) -> str:
-    rounded = [{key: _rounded(value) for key, value in record.items()} for record in records]
-    dataset = coco_dataset([(header["image"], size, rounded)], CATEGORIES)
-    lines = []
-    for annotation in dataset["annotations"]:
-        entry = {k: v for k, v in annotation.items() if k not in ("id", "image_id")}
-        lines.append(json.dumps(entry, separators=(",", ":"), allow_nan=False))
-    first = json.dumps(header)[:-1]
-    return f'{first}, "masks": [\n' + ",\n".join(lines) + "\n" * bool(lines) + "]}\n"
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_rounded(each) for each in value]
-    return round(value, _DIGITS) if isinstance(value, float) else value
-
-
-def _header(record: Path) -> dict[str, Any] | None:
-    """The first line of a record; None if it is not there or not ours."""
-    try:
-        with record.open(encoding="ascii") as file:
-            header = json.loads(file.readline() + "]}")
-    except (OSError, ValueError):
-        return None
-    return header if isinstance(header, dict) and "run" in header else None
-
-
 def _move(source: Path, target: Path) -> None:
+    check_outputs([target])
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
 

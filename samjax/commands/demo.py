@@ -1,4 +1,4 @@
-"""``samjax demo``: a click, boxes and a negative point on a photograph, offline."""
+"""Run ``samjax demo``: a click, boxes and a negative point on a photograph, offline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from samjax.commands.loading import load_model
 from samjax.commands.request import Request
 from samjax.commands.results import (
     Names,
@@ -25,10 +24,12 @@ from samjax.commands.results import (
     write_png,
     write_results,
 )
-from samjax.commands.segment import MULTIMASK, Job, check_options, draw, predict, record_of
+from samjax.commands.segment import MULTIMASK, SegmentJob, draw, predict, record_of
+from samjax.engine.spec import ModelSpec
 from samjax.errors import ImageError
 from samjax.files import replacing
-from samjax.image import read_image
+from samjax.image.read import read_image
+from samjax.palette import DARK, css
 from samjax.predictor import SamPredictor
 
 # matplotlib's sample photograph of Grace Hopper, 512 x 600, in the public domain.
@@ -37,7 +38,7 @@ _PHOTO = "mpl-data/sample_data/grace_hopper.jpg"
 
 @dataclass(frozen=True)
 class Scene:
-    """One prompt of the demo: the stem of its files, its words, and its colour."""
+    """Hold one prompt of the demo: the stem of its files, its caption, and its colour."""
 
     stem: str
     words: str
@@ -58,19 +59,17 @@ BOXES = (
 )
 
 
-def run_demo(
-    out: Path, model: str, *, device: str | None, dtype: str, precision: str
-) -> Iterator[str]:
-    """Segment the photograph, write masks and the picture; yields what to say, line by line.
+def run_demo(out: Path, model: ModelSpec) -> Iterator[str]:
+    """Segment the photograph, write masks and the picture, and yield lines to print.
 
     Raises:
         SamjaxError: unusable model, device, dtype or folder.
     """
-    check_options(model, device, dtype, precision)
+    model.check()
     photo = photograph()
     image = read_image(photo)
     check_folder(out)
-    sam = load_model(model, dtype=dtype, precision=precision, device=device).warmup()
+    sam = model.load().warmup()
     predictor = SamPredictor(sam)
     seconds = []
     for _ in range(2):  # what a second image and a second click take
@@ -81,26 +80,30 @@ def run_demo(
         predict(predictor, CLICK.request, multimask=True)
         seconds = [encoded - start, time.perf_counter() - encoded]
     yield (
-        f"{photo.name}, {image.shape[1]} x {image.shape[0]} pixels, with {model} on {sam.device}: "
+        f"{photo.name}, {image.shape[1]} x {image.shape[0]} pixels, "
+        f"with {model.source} on {sam.device}: "
         f"encoded in {_milliseconds(seconds[0])}, a click in {_milliseconds(seconds[1])}"
     )
     results = []
     for scene in (CLICK, *BOXES):
         ranked = rank(predict(predictor, scene.request, multimask=True))
-        job = Job((photo,), scene.request, model, out, dtype=dtype, device=device)
+        job = SegmentJob((photo,), scene.request, model, out)
         names = result_names(scene.stem, 1, MULTIMASK)
         record = record_of(job, sam, photo, image.shape[:2], names, ranked)
         write_results(out, names, ranked, draw(image, scene.request, ranked), record)
         results.append((scene, names, ranked))
     yield "predicted IoU: " + ", ".join(_scores(*result) for result in results)
     picture = compose(image, [(scene, ranked) for scene, _, ranked in results])
-    with output_errors(out), replacing(out / "demo.png") as temporary:
-        write_png(temporary, picture)
-    yield f"look at {out / 'demo.png'}; the masks are beside it"
+    with output_errors(out):
+        with replacing(out / "photo.jpg") as temporary:
+            temporary.write_bytes(photo.read_bytes())
+        with replacing(out / "demo.png") as temporary:
+            write_png(temporary, picture)
+    yield f"look at {out / 'demo.png'}; the photograph, photo.jpg, and the masks are beside it"
 
 
 def photograph() -> Path:
-    """The sample photograph that comes with matplotlib.
+    """Return the path of the sample photograph that comes with matplotlib.
 
     Raises:
         ImageError: matplotlib was installed without its sample data.
@@ -125,7 +128,7 @@ def _scores(scene: Scene, _: Names, ranked: Ranked) -> str:
 def compose(
     image: UInt8[np.ndarray, "H W 3"], results: Sequence[tuple[Scene, Ranked]]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The candidates of the click in one row, the best masks of the boxes in the next."""
+    """Draw the click's candidates in one row, the boxes' best masks in the next."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -147,7 +150,7 @@ def compose(
         resized = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
         figure.figimage(np.asarray(resized), left, total_height - top - height)
         baseline = 1 - (top - 11) / total_height
-        figure.text(left / total_width, baseline, words, size=11, weight="bold", color="#111827")
+        figure.text(left / total_width, baseline, words, size=11, weight="bold", color=css(DARK))
         right = (left + width) / total_width
         figure.text(right, baseline, f"IoU {score:.2f}", size=11, ha="right", color="#4b5563")
     canvas.draw()

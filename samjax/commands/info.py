@@ -1,4 +1,4 @@
-"""``samjax info``: versions, devices, and whether a GPU lies idle."""
+"""Gather the rows of ``samjax info``: versions, devices, and whether a GPU lies idle."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from samjax import __version__
-from samjax.checkpoint import hub
+from samjax.checkpoint import download as hub
+from samjax.checkpoint.models import MODELS
 
 _PACKAGES = ("jax", "jaxlib", "flax", "orbax-checkpoint", "numpy")
 # The oldest drivers that JAX's wheels work with: docs.jax.dev, "Installing JAX".
@@ -23,7 +25,7 @@ _DEVICE = Path("/dev/nvidia0")
 
 
 def info_rows() -> list[tuple[str, str]]:
-    """What to tell about this installation, as (name, value), JAX's devices last."""
+    """Describe this installation as rows of (name, value), JAX's devices last."""
     rows = [("samjax", __version__), ("python", f"{platform.python_version()} ({sys.executable})")]
     rows += [(package, _version(package)) for package in _PACKAGES]
     rows += [
@@ -37,14 +39,30 @@ def info_rows() -> list[tuple[str, str]]:
         devices = jax.devices()
     except Exception as error:  # a broken plugin raises what it likes
         return [*rows, ("devices", f"none, JAX does not start: {_first_line(error)}")]
-    rows += [("device", f"{d.platform}:{d.id} {d.device_kind}") for d in devices]
+    rows += [("device", f"{d.platform}:{d.id} {d.device_kind}{_memory(d)}") for d in devices]
     advice = idle_gpu(nvidia_driver(), {d.platform for d in devices})
     return [*rows, ("warning", advice)] if advice else rows
 
 
+def _memory(device: Any) -> str:
+    """Return a device's memory in words, and who may take it; "" where JAX does not tell."""
+    from samjax.engine.devices import free_memory, images_at_once
+
+    free = free_memory(device)
+    if free is None:
+        return ""
+    limit = device.memory_stats()["bytes_limit"]
+    held = os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "").lower() not in ("0", "false")
+    taken = "taken when JAX starts" if held else "taken as needed"
+    return (
+        f", {free / 1e9:.1f} of {limit / 1e9:.1f} GB free for JAX ({taken}; docs/gpu.md), "
+        f"{images_at_once(device)} images at once"
+    )
+
+
 def _compiled() -> str:
-    """Where compiled functions are kept."""
-    from samjax.devices import COMPILATION_VARIABLE, keep_compiled
+    """Return the folder of compiled functions, in words."""
+    from samjax.engine.devices import COMPILATION_VARIABLE, keep_compiled
 
     told = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     folder = keep_compiled()
@@ -60,7 +78,9 @@ def _version(package: str) -> str:
 
 def _cache() -> str:
     folder = hub.cache_folder()
-    cached = [name for name, file in hub.OFFICIAL.items() if (folder / file.name).is_file()]
+    cached = [
+        name for name, model in MODELS.items() if model.file and (folder / model.file).is_file()
+    ]
     return f"{folder} ({', '.join(cached) or 'no downloads yet'})"
 
 
@@ -69,7 +89,7 @@ def _first_line(error: Exception) -> str:
 
 
 def nvidia_driver() -> str | None:
-    """The version of the NVIDIA driver, "" if a GPU is there but does not tell, None without."""
+    """Return the NVIDIA driver's version, "" if a GPU does not tell, None without one."""
     try:
         if found := driver_version(_PROC.read_text()):
             return found
@@ -87,13 +107,13 @@ def nvidia_driver() -> str | None:
 
 
 def driver_version(text: str) -> str | None:
-    """The version in the text of /proc/driver/nvidia/version."""
+    """Parse the version in the text of /proc/driver/nvidia/version."""
     match = re.search(r"Kernel Module\b.*?\s(\d+\.[\d.]+)", text)
     return match[1] if match else None
 
 
 def idle_gpu(driver: str | None, platforms: Iterable[str]) -> str | None:
-    """What to do if there is an NVIDIA GPU and JAX uses the CPU only, else None."""
+    """Return advice if there is an NVIDIA GPU and JAX uses the CPU only, else None."""
     if driver is None or set(platforms) != {"cpu"}:
         return None
     if chosen := os.environ.get("JAX_PLATFORMS"):

@@ -1,4 +1,4 @@
-"""Options that several commands share. Nothing heavy is imported here."""
+"""Declare the options that several commands share; nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Model = Annotated[
         "-m",
         metavar="M",
         help="embedded (small, offline); vit_b, vit_l or vit_h (official weights, downloaded "
-        "once); or the path of a checkpoint.",
+        "once); another name of samjax models; hf://owner/name; or the path of a checkpoint.",
     ),
 ]
 Base = Annotated[
@@ -49,9 +49,41 @@ LoraLayers = Annotated[
         show_default="all",
     ),
 ]
+Prefix = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="Beginning of SAM's keys in a file of several models, such as 'student.'; otherwise "
+        "they are found.",
+        show_default="found",
+    ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A weight that is not SAM's, or a pattern such as '*.my_head.*'. Repeat for more.",
+    ),
+]
+Lock = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="A lock file of samjax lock: other models, and other content, are refused.",
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="cpu, gpu, gpu:1 or tpu.", show_default="JAX's first"),
+]
+ImagesAtOnce = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Images that a device encodes together.",
+        show_default="up to 8 on accelerators, 1 on CPUs",
+    ),
 ]
 Dtype = Annotated[
     str,
@@ -65,5 +97,16 @@ Precision = Annotated[
         metavar="NAME",
         help="Of float32 products on GPU and TPU: highest (the official numbers), high or default "
         "(TF32).",
+    ),
+]
+
+RecordedThreshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="T",
+        help="Record both thresholds as the defaults of automatic masks.",
+        show_default="IN's own",
     ),
 ]

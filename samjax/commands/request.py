@@ -1,4 +1,4 @@
-"""Points, boxes and a mask as they are typed on the command line, checked against an image."""
+"""Parse points, boxes and a mask of the command line, and check them against an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from samjax.errors import ImageError, PromptError
-from samjax.image import read_image
+from samjax.image.read import read_image
+from samjax.words import counted
 
 Point = tuple[float, float, int]
 Box = tuple[float, float, float, float]
@@ -22,7 +23,7 @@ _BOX = "give X0,Y0,X1,Y1 in pixels, such as 100,80,420,360"
 
 @dataclass(frozen=True)
 class Request:
-    """The prompts of one run: all points and the mask belong to one object, with at most one box;
+    """Hold a run's prompts: all points and the mask belong to one object, with at most one box;
     several boxes are several objects.
 
     ``points`` are (x, y, label), ``boxes`` (x0, y0, x1, y1), ``mask`` H x W bool or None.
@@ -35,13 +36,13 @@ class Request:
 
     @property
     def objects(self) -> int:
-        """Number of objects asked for."""
+        """Return the number of objects asked for."""
         return max(1, len(self.boxes))
 
     def arrays(
         self,
     ) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"], Float64[np.ndarray, "b 4"]]:
-        """Points, labels and boxes as arrays, in pixels; each may be empty."""
+        """Return points, labels and boxes as arrays, in pixels; each may be empty."""
         return (
             np.array([p[:2] for p in self.points], np.float64).reshape(-1, 2),
             np.array([p[2] for p in self.points], np.int64),
@@ -50,7 +51,7 @@ class Request:
 
 
 def parse_request(points: Sequence[str], boxes: Sequence[str], mask: Path | None) -> Request:
-    """The prompts of the options --point, --box and --mask.
+    """Parse the options --point, --box and --mask.
 
     Raises:
         PromptError: malformed, none at all, or prompts that do not fit together.
@@ -75,14 +76,14 @@ def parse_request(points: Sequence[str], boxes: Sequence[str], mask: Path | None
 
 
 def parse_point(text: str) -> Point:
-    """ "X,Y" or "X,Y,LABEL" to (x, y, label).
+    """Parse "X,Y" or "X,Y,LABEL" to (x, y, label).
 
     Raises:
         PromptError: not such a text, negative or not finite, or a label other than 0 and 1.
     """
     parts = [part.strip() for part in text.split(",")]
     if len(parts) not in (2, 3):
-        raise PromptError(f"--point {text!r} has {_values(len(parts))}; {_POINT}")
+        raise PromptError(f"--point {text!r} has {counted(len(parts), 'value')}; {_POINT}")
     label = parts[2] if len(parts) == 3 else "1"
     x, y = _pixels(f"--point {text!r}", parts[:2], _POINT)
     if label not in ("0", "1"):
@@ -93,14 +94,14 @@ def parse_point(text: str) -> Point:
 
 
 def parse_box(text: str) -> Box:
-    """ "X0,Y0,X1,Y1" to (x0, y0, x1, y1), the top left corner first.
+    """Parse "X0,Y0,X1,Y1" to (x0, y0, x1, y1), the top left corner first.
 
     Raises:
         PromptError: not such a text, negative or not finite, or corners in the wrong order.
     """
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 4:
-        raise PromptError(f"--box {text!r} has {_values(len(parts))}; {_BOX}")
+        raise PromptError(f"--box {text!r} has {counted(len(parts), 'value')}; {_BOX}")
     x0, y0, x1, y1 = _pixels(f"--box {text!r}", parts, _BOX)
     if x1 <= x0 or y1 <= y0:
         wrong = "X1 is not right of X0" if x1 <= x0 else "Y1 is not below Y0"
@@ -108,10 +109,6 @@ def parse_box(text: str) -> Box:
             f"--box {text!r}: {wrong}; give the top left corner, then the bottom right"
         )
     return x0, y0, x1, y1
-
-
-def _values(count: int) -> str:
-    return f"{count} value{'' if count == 1 else 's'}"
 
 
 def _pixels(what: str, parts: Sequence[str], advice: str) -> list[float]:
@@ -132,7 +129,7 @@ def _pixels(what: str, parts: Sequence[str], advice: str) -> list[float]:
 
 
 def read_binary_mask(path: Path) -> Bool[np.ndarray, "H W"]:
-    """A black and white picture as a mask: True where it is brighter than half its maximum.
+    """Read a black and white picture as a mask: True where it is brighter than half its maximum.
 
     Raises:
         ImageError: unreadable, or all black.

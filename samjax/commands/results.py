@@ -1,4 +1,4 @@
-"""What ``samjax segment`` writes for one image: all of it or nothing."""
+"""Write the results of ``samjax segment`` for one image: all files or none."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8
 from PIL import Image
 
 from samjax.errors import SamjaxError
-from samjax.files import replacing
-from samjax.predictor import Prediction
+from samjax.files import check_outputs, is_input, protecting, refuse_address, replacing, writing
+from samjax.prediction import Prediction
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """Masks of O objects, each object's C candidates by falling score.
+    """Hold masks of O objects, each object's C candidates by falling score.
 
     ``order`` is the index of each candidate in the network's own order.
     """
@@ -42,7 +43,7 @@ def rank(prediction: Prediction) -> Ranked:
 
 @dataclass(frozen=True)
 class Names:
-    """File names of one image's results; ``masks`` by object, then by rank."""
+    """Hold the file names of one image's results; ``masks`` by object, then by rank."""
 
     masks: tuple[tuple[str, ...], ...]
     arrays: str
@@ -56,7 +57,7 @@ class Names:
 
 
 def result_names(stem: str, objects: int, candidates: int, *, numbered: bool = False) -> Names:
-    """The names for the image called ``stem``; ``numbered``: a single object has its 1 too."""
+    """Name the files of image ``stem``; ``numbered``: a single object has its 1 too."""
     alone = objects == 1 and not numbered
     starts = [stem] if alone else [f"{stem}_object{i + 1}" for i in range(objects)]
     masks = tuple(tuple(f"{s}_mask_{j + 1}.png" for j in range(candidates)) for s in starts)
@@ -72,7 +73,7 @@ def plan(
     overwrite: bool,
     keep: Sequence[Path] = (),
 ) -> list[Names]:
-    """The names of every image's results, if they can all be written.
+    """Return the names of every image's results, if they can all be written.
 
     Never one of ``images`` or ``keep``, the inputs, also where results may be replaced.
     ``objects`` None: their number is not known yet; the names are then those of no object, and
@@ -82,7 +83,6 @@ def plan(
         SamjaxError: two images with the same names, existing results, or an unusable folder.
     """
     check_folder(out)
-    inputs = {path.resolve() for path in (*images, *keep)}
     planned = [result_names(image.stem, objects or 0, candidates) for image in images]
     owner: dict[str, Path] = {}
     for image, names in zip(images, planned, strict=True):
@@ -94,17 +94,15 @@ def plan(
                     f"{other} and {image} would both write {out / name}; "
                     "run them one by one with different --out"
                 )
-            if (out / name).resolve() in inputs:
-                raise SamjaxError(
-                    f"{out / name} is an input and would be replaced; choose another --out"
-                )
+            with protecting((*images, *keep)):
+                check_outputs([out / name])
             if not overwrite and (out / name).exists():
                 raise SamjaxError(f"{out / name} exists; choose another --out, or pass --overwrite")
     return planned
 
 
 def _masks_of_objects(out: Path, stem: str) -> list[str]:
-    """Files of ``out`` that have the name of a mask of one of any number of objects."""
+    """List files of ``out`` that have the name of a mask of one of any number of objects."""
     if not out.is_dir():
         return []
     ours = re.compile(re.escape(stem) + r"_object\d+_mask_\d+\.png")
@@ -118,6 +116,7 @@ def check_folder(out: Path) -> None:
     Raises:
         SamjaxError: why not.
     """
+    refuse_address(out)
     with output_errors(out):
         nearest = next(p for p in (out, *out.absolute().parents) if p.exists())
     if not nearest.is_dir():
@@ -128,18 +127,10 @@ def check_folder(out: Path) -> None:
         )
 
 
-@contextmanager
-def output_errors(out: Path) -> Iterator[None]:
+def output_errors(out: Path) -> AbstractContextManager[None]:
     """Turn the errors of a disk into one line."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise SamjaxError(
-            f"--out {out}: cannot be written ({error.strerror or error}); "
-            "check permissions and free space, or choose another --out"
-        ) from error
+    advice = "check permissions and free space, or choose another --out"
+    return writing(f"--out {out}", advice=advice)
 
 
 def write_results(
@@ -147,7 +138,7 @@ def write_results(
     names: Names,
     ranked: Ranked,
     overlay: UInt8[np.ndarray, "H W 3"],
-    record: dict,
+    record: dict[str, Any],
     by_object: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write all files under temporary names, then rename them, the JSON last.
@@ -173,11 +164,17 @@ def write_results(
         earlier = _earlier_files(out / names.record)
         _write_all(out, names, ranked.masks, arrays, overlay, record)
         for name in earlier - set(names):
-            (out / name).unlink(missing_ok=True)
+            if not is_input(out / name):
+                (out / name).unlink(missing_ok=True)
 
 
 def _write_all(
-    out: Path, names: Names, masks: np.ndarray, arrays: dict, overlay: np.ndarray, record: dict
+    out: Path,
+    names: Names,
+    masks: np.ndarray,
+    arrays: dict[str, Any],
+    overlay: np.ndarray,
+    record: dict[str, Any],
 ) -> None:
     with ExitStack() as stack:
 
@@ -202,7 +199,7 @@ def write_png(path: Path, array: UInt8[np.ndarray, "*shape"]) -> None:
 
 
 def _earlier_files(record: Path) -> set[str]:
-    """Masks that an earlier run wrote for the same image: fewer now must not leave the others."""
+    """List masks that an earlier run wrote for this image, so that fewer leave none behind."""
     try:
         listed = json.loads(record.read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, LookupError, TypeError):

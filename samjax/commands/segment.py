@@ -1,59 +1,75 @@
-"""``samjax segment``: check everything, load the model, then one image after the other."""
+"""Run ``samjax segment``: check everything, load the model, segment one image after the other."""
 
 from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
 from samjax import __version__
-from samjax.commands.loading import About, check_model, load_model
 from samjax.commands.request import Request, check_inside
 from samjax.commands.results import Names, Ranked, plan, rank, write_results
-from samjax.devices import PRECISIONS, choose_device, choose_dtype
-from samjax.engine import Segmenter
-from samjax.errors import DeviceError, PromptError
-from samjax.image import read_image
-from samjax.masks import mask_to_logits
-from samjax.outputs import count_masks
-from samjax.predictor import Prediction, SamPredictor
-from samjax.resampling import whole_square
-from samjax.viz import Colour, overlay
+from samjax.engine.segmenter import Segmenter
+from samjax.engine.spec import ModelSpec
+from samjax.errors import ImageError, PromptError, printable
+from samjax.files import protecting
+from samjax.image.read import read_image
+from samjax.masks.upscale import mask_to_logits
+from samjax.palette import Colour
+from samjax.prediction import Prediction
+from samjax.predictor import SamPredictor
+from samjax.viz.overlay import overlay
+from samjax.words import counted
 
 MULTIMASK = 3  # masks of one prompt with the published models; others are known when loaded
 
 
 @dataclass(frozen=True)
-class Job:
-    """The options of one run; see ``samjax segment --help``."""
+class SegmentJob:
+    """Hold the options of one run; see ``samjax segment --help``."""
 
     images: tuple[Path, ...]
     request: Request
-    model: str
+    model: ModelSpec
     out: Path
     single: bool = False
     threshold: float = 0.0
-    dtype: str = "auto"
-    device: str | None = None
-    precision: str = "highest"
     overwrite: bool = False
-    about: About = field(default_factory=About)
 
 
-def run_segment(job: Job) -> None:
+def run_segment(job: SegmentJob) -> int:
     """Segment every image and write the results; one line an image on stdout.
+
+    Images that cannot be read, and those that the prompts do not fit, are told on stderr at the
+    end; the others are segmented.
+
+    Returns:
+        The exit code: 0, or 2 if images failed.
 
     Raises:
         SamjaxError: wrong input; before anything is written where that can be known before.
     """
-    check_job(job)
+    with protecting((*job.images, *keep_of(job), *job.model.files())):
+        return _run(job)
+
+
+def keep_of(job: SegmentJob) -> tuple[Path, ...]:
+    """Return the inputs besides the images: the mask."""
+    return () if job.request.mask_path is None else (job.request.mask_path,)
+
+
+def _run(job: SegmentJob) -> int:
+    good, failed = check_job(job)
+    job = replace(job, images=good)
     candidates = 1 if job.single else MULTIMASK
-    keep = () if job.request.mask_path is None else (job.request.mask_path,)
+    keep = keep_of(job)
     planned = plan(
         job.images,
         job.out,
@@ -62,61 +78,66 @@ def run_segment(job: Job) -> None:
         overwrite=job.overwrite,
         keep=keep,
     )
-    sam = load_job(job)
+    sam = job.model.load()
     if (made := masks_of(sam, job)) != candidates:
         planned = plan(
             job.images, job.out, job.request.objects, made, overwrite=job.overwrite, keep=keep
         )
     predictor = SamPredictor(sam)
     predictor.mask_threshold = job.threshold
+    names = dict(zip(job.images, planned, strict=True))
+    return each_image(job, failed, lambda path: _segment_one(predictor, job, path, names[path]))
+
+
+def each_image(job: SegmentJob, failed: list[str], segment: Callable[[Path], str]) -> int:
+    """Segment the images one by one, print their lines, then those of images that ``failed``.
+
+    Returns:
+        The exit code.
+    """
     one = len(job.images) == 1 or not sys.stderr.isatty()
-    pairs = list(zip(job.images, planned, strict=True))
-    for path, names in tqdm(pairs, unit="image", leave=False, disable=one):
-        line = _segment_one(predictor, job, path, names)
-        tqdm.write(line, file=sys.stdout)
+    for path in tqdm(job.images, unit="image", leave=False, disable=one):
+        try:
+            tqdm.write(printable(segment(path)), file=sys.stdout)
+        except (ImageError, PromptError) as error:  # it has changed since it was checked
+            failed.append(str(error))
+    for line in failed:
+        print(f"samjax: {line}", file=sys.stderr)
+    return 2 if failed else 0
 
 
-def load_job(job: Job) -> Segmenter:
-    """The model of a job."""
-    return load_model(
-        job.model, dtype=job.dtype, precision=job.precision, device=job.device, about=job.about
-    )
+def masks_of(sam: Segmenter, job: SegmentJob) -> int:
+    """Return how many masks an object gets."""
+    return sam.preset.masks.count(sam.config.mask_decoder.masks_given, not job.single)
 
 
-def masks_of(sam: Segmenter, job: Job) -> int:
-    """How many masks an object gets."""
-    return count_masks(sam.preset, sam.config.mask_decoder.masks_given, not job.single)
+def check_job(job: SegmentJob) -> tuple[tuple[Path, ...], list[str]]:
+    """Refuse wrong options, and find unreadable images and those that the prompts do not fit.
 
-
-def check_job(job: Job) -> None:
-    """Refuse wrong options, unreadable images and prompts outside them, before anything else.
+    Returns:
+        The images to segment, at least one, and a line for each of the others.
 
     Raises:
-        SamjaxError: what is wrong.
+        SamjaxError: what is wrong; of the first image if none is left.
     """
     if not math.isfinite(job.threshold):
         raise PromptError(f"--threshold {job.threshold}: give a finite logit, such as 0")
-    check_options(job.model, job.device, job.dtype, job.precision)
-    job.about.check()
+    job.model.check()
     # Read twice: a folder of photographs does not fit into memory, and a broken last one should
     # not come out after an hour.
+    good, failed = [], []
     for path in job.images:
-        check_inside(job.request, read_image(path).shape[:2], path)
+        try:
+            check_inside(job.request, read_image(path).shape[:2], path)
+            good.append(path)
+        except (ImageError, PromptError) as error:
+            failed.append(error)
+    if not good and failed:
+        raise failed[0]
+    return tuple(good), [str(error) for error in failed]
 
 
-def check_options(model: str, device: str | None, dtype: str, precision: str) -> None:
-    """Refuse what would be refused after minutes of downloading and loading.
-
-    Raises:
-        SamjaxError: unknown model, device, dtype or precision.
-    """
-    check_model(model)
-    choose_dtype(dtype, choose_device(device))
-    if precision not in PRECISIONS:
-        raise DeviceError(f"precision {precision!r} is not known: use {', '.join(PRECISIONS)}")
-
-
-def _segment_one(predictor: SamPredictor, job: Job, path: Path, names: Names) -> str:
+def _segment_one(predictor: SamPredictor, job: SegmentJob, path: Path, names: Names) -> str:
     image = read_image(path)
     check_inside(job.request, image.shape[:2], path)  # it may have changed meanwhile
     predictor.set_image(image)
@@ -127,11 +148,14 @@ def _segment_one(predictor: SamPredictor, job: Job, path: Path, names: Names) ->
 
 
 def predict(predictor: SamPredictor, request: Request, *, multimask: bool) -> Prediction:
-    """``SamPredictor.predict_many`` with the prompts of the command line."""
+    """Call ``SamPredictor.predict_many`` with the prompts of the command line."""
     low_res_size = predictor.model.config.low_res_size
     logits = None
     if request.mask is not None:
-        stretch = predictor.model.preset.fit is whole_square
+        if not request.points and not request.boxes:  # a mask alone says too little to SAM
+            found = predictor.predict_mask(request.mask, multimask)
+            return Prediction(*(part[None] for part in found))
+        stretch = predictor.model.preset.stretches
         logits = mask_to_logits(request.mask, low_res_size, stretch=stretch)[None]
     points, labels, boxes = request.arrays()
     return predictor.predict_many(
@@ -151,7 +175,7 @@ def draw(
     candidate: int = 0,
     colour: Colour | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The image with one candidate mask of each object and the prompts."""
+    """Draw the image with one candidate mask of each object and the prompts."""
     return overlay(
         image,
         ranked.masks[:, candidate],
@@ -161,9 +185,9 @@ def draw(
 
 
 def record_of(
-    job: Job, sam: Segmenter, path: Path, size: tuple[int, int], names: Names, ranked: Ranked
-) -> dict:
-    """The JSON beside the masks: what was asked of which model, and what came out."""
+    job: SegmentJob, sam: Segmenter, path: Path, size: tuple[int, int], names: Names, ranked: Ranked
+) -> dict[str, Any]:
+    """Return the JSON beside the masks: prompts, model, settings and scores."""
     request = job.request
     objects = [
         {
@@ -192,7 +216,8 @@ def record_of(
             "boxes": [list(box) for box in request.boxes],
             "mask": None if request.mask_path is None else str(request.mask_path),
         },
-        "model": job.model,
+        "model": job.model.source,
+        "origin": None if sam.origin is None else sam.origin.as_dict(),
         "family": sam.family,
         "preprocessing": sam.preset.name,
         "dtype": sam.dtype.name,
@@ -204,10 +229,10 @@ def record_of(
     }
 
 
-def summary(job: Job, path: Path, names: Names, ranked: Ranked) -> str:
-    """One line for stdout."""
+def summary(job: SegmentJob, path: Path, names: Names, ranked: Ranked) -> str:
+    """Return the line for stdout."""
     objects, candidates = ranked.scores.shape
-    masks = f"{candidates} mask{'s' * (candidates > 1)}"
+    masks = counted(candidates, "mask")
     if objects == 1:
         what, shown = f"{masks}, IoU", ranked.scores[0]
     else:

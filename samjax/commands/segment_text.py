@@ -1,40 +1,39 @@
-"""``samjax segment --text``: a detector's boxes instead of typed ones."""
+"""Run ``samjax segment --text``: a detector's boxes replace typed ones."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from tqdm import tqdm
 
 from samjax.commands.request import Request
 from samjax.commands.results import Names, Ranked, plan, rank, result_names, write_results
 from samjax.commands.segment import (
     MULTIMASK,
-    Job,
+    SegmentJob,
     check_job,
     draw,
-    load_job,
+    each_image,
     masks_of,
     predict,
     record_of,
 )
-from samjax.detectors import DEFAULT_DETECTOR, load_detector
 from samjax.errors import PromptError
-from samjax.image import read_image
+from samjax.files import protecting
+from samjax.image.read import read_image
 from samjax.predictor import SamPredictor
-from samjax.text import Detections, Detector, detect, parse_phrases
-from samjax.viz_labels import draw_labels
+from samjax.text.detectors import DEFAULT_DETECTOR, load_detector
+from samjax.text.segment import Detections, Detector, detect, parse_phrases
+from samjax.viz.labels import draw_labels
 
 
 @dataclass(frozen=True)
 class Text:
-    """What --text, --detector and --box-threshold ask for."""
+    """Hold the values of --text, --detector and --box-threshold."""
 
     phrases: tuple[str, ...]
     detector: str = DEFAULT_DETECTOR
@@ -44,7 +43,7 @@ class Text:
 def parse_text(
     text: str | None, detector: str | None, box_threshold: float | None, others: Sequence[str]
 ) -> Text:
-    """The options of a text prompt; ``others`` are options that were given besides.
+    """Parse the options of a text prompt; ``others`` are options that were given besides.
 
     Raises:
         PromptError: no text or phrase, a threshold outside 0 to 1, or other prompts besides.
@@ -71,31 +70,38 @@ def parse_text(
     return Text(phrases, DEFAULT_DETECTOR if detector is None else detector, box_threshold)
 
 
-def run_segment_text(job: Job, text: Text) -> None:
-    """Find what the text names in every image, segment it and write the results.
+def run_segment_text(job: SegmentJob, text: Text) -> int:
+    """Find the phrases' objects in every image, segment them and write the results.
 
-    One line an image on stdout, also where nothing was found.
+    One line an image on stdout, also where nothing was found; images that fail are told on stderr.
+
+    Returns:
+        The exit code: 0, or 2 if images failed.
 
     Raises:
         SamjaxError: wrong input; before anything is written where that can be known before.
     """
-    check_job(job)
+    with protecting((*job.images, *job.model.files())):
+        return _run(job, text)
+
+
+def _run(job: SegmentJob, text: Text) -> int:
+    good, failed = check_job(job)
+    job = dataclasses.replace(job, images=good)
     plan(job.images, job.out, None, MULTIMASK, overwrite=job.overwrite)
-    on_cpu = job.device is not None and job.device.startswith("cpu")
+    on_cpu = job.model.device is not None and job.model.device.startswith("cpu")
     detector = load_detector(
         text.detector, box_threshold=text.box_threshold, device="cpu" if on_cpu else None
     )
-    predictor = SamPredictor(load_job(job))
+    predictor = SamPredictor(job.model.load())
     predictor.mask_threshold = job.threshold
-    text = dataclasses.replace(text, box_threshold=detector.box_threshold)  # the family's, if none
-    one = len(job.images) == 1 or not sys.stderr.isatty()
-    for path in tqdm(job.images, unit="image", leave=False, disable=one):
-        line = _segment_one(predictor, detector, job, text, path)
-        tqdm.write(line, file=sys.stdout)
+    # The family's threshold, if none was given.
+    asked = dataclasses.replace(text, box_threshold=detector.box_threshold)
+    return each_image(job, failed, lambda path: _segment_one(predictor, detector, job, asked, path))
 
 
 def _segment_one(
-    predictor: SamPredictor, detector: Detector, job: Job, text: Text, path: Path
+    predictor: SamPredictor, detector: Detector, job: SegmentJob, text: Text, path: Path
 ) -> str:
     image = read_image(path)
     found = detect(detector, image, text.phrases)
@@ -142,7 +148,7 @@ def _draw(
 
 
 def _summary(out: Path, text: Text, path: Path, names: Names, found: Detections) -> str:
-    """One line for stdout: how many of each phrase, with the detector's best score."""
+    """Return the line for stdout: the count of each phrase, with the detector's best score."""
     parts, none = [], []
     for phrase in text.phrases:
         scores = [s for label, s in zip(found.labels, found.scores, strict=True) if label == phrase]

@@ -1,4 +1,4 @@
-"""Hidden folders for files that are not finished, and what killed processes leave of them."""
+"""Keep unfinished files in hidden folders, and remove those of killed processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ABANDONED = 24 * 3600.0  # seconds after which another machine's hidden folder 
 
 @contextmanager
 def staging(out: Path) -> Iterator[Path]:
-    """A hidden folder in ``out`` for unfinished files; those of dead processes are removed.
+    """Make a hidden folder in ``out`` for unfinished files; those of dead processes are removed.
 
     Its name tells machine and process. Of another machine it is known only that it has been
     still for a day.

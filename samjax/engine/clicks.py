@@ -1,4 +1,4 @@
-"""One prompt at a time, by one compiled function for each bucket of tokens."""
+"""Decode one prompt at a time, by one compiled function for each bucket of tokens."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
-from samjax.config import SamConfig
+from samjax.engine.prompts import CLICK_BUCKETS
+from samjax.model.config import SamConfig
 from samjax.model.mask_decoder import select_masks
 from samjax.model.prompt_encoder import ABSENT, Prompts
-from samjax.prompts import CLICK_BUCKETS
 
 Decode = Callable[[Array, Prompts], tuple[Array, Array]]
 
 
 class Clicks:
-    """Decodes single prompts; after the first, none waits for a compilation.
+    """Clicks are decoded so that after the first none waits for a compilation.
 
-    With or without a mask prompt, for one mask or several: the network always takes the first
-    and makes all, and the choice is left to NumPy. That costs a millisecond a click and saves
-    seconds of compilation in the middle of a session. The first click compiles all of
-    CLICK_BUCKETS.
+    The network always takes a mask prompt, even an unused one, and always decodes all masks;
+    NumPy chooses among them. That costs a millisecond a click and saves seconds of compilation
+    in the middle of a session. The first click compiles all of CLICK_BUCKETS.
 
-    ``decode`` makes a prompt's low-res logits and predicted IoUs of all masks. It is given at
+    ``decode`` returns a prompt's low-res logits and predicted IoUs of all masks. It is passed at
     each call, not kept: a model that referred to itself would keep its weights until Python's
     next collection of garbage.
     """
@@ -39,16 +38,17 @@ class Clicks:
         prompts: Prompts,
         multimask: bool | None,
     ) -> tuple[Float32[np.ndarray, "1 m 4*g 4*g"], Float32[np.ndarray, "1 m"]]:
-        """Low-res mask logits and predicted IoUs, on the host."""
+        """Return low-res mask logits and predicted IoUs, on the host."""
         self.compile_all(decode, image_embedding)
         low_res, iou = self._run(decode, image_embedding, prompts)
         select = slice(None) if multimask is None else select_masks(multimask)
         return low_res[:, select], iou[:, select]
 
     def compile_all(self, decode: Decode, image_embedding: Float[Array, "g g c"]) -> None:
-        """Compile for CLICK_BUCKETS, once.
+        """Compile for all of CLICK_BUCKETS, once.
 
-        One after the other: XLA uses all cores for each, and two at once would hold more memory.
+        They are compiled one after the other: XLA uses all cores for each, and two at once would
+        hold more memory.
         """
         if self._compiled:
             return

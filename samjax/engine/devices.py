@@ -1,8 +1,8 @@
-"""What depends on the machine: devices, dtypes, how work is cut, where compiled code is kept.
+"""Choose devices, dtypes, chunks of work and the compilation cache for this machine.
 
 Environment:
     SAMJAX_COMPILATION_CACHE: folder for compiled functions, or "off". Unset: below the user's
-        cache folder, unless JAX was already told where (JAX_COMPILATION_CACHE_DIR).
+        cache folder, unless JAX's own setting names one (JAX_COMPILATION_CACHE_DIR).
 """
 
 from __future__ import annotations
@@ -10,36 +10,83 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from samjax.checkpoint.hub import cache_folder
+from samjax.arguments import shown
+from samjax.checkpoint.download import cache_folder
 from samjax.errors import DeviceError
+from samjax.files import given_path
 from samjax.model.attention import ACCELERATOR_CHUNKS, CPU_CHUNKS, Chunks, fused_attention
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
+DeviceChoice: TypeAlias = str | jax.Device | Sequence[str | jax.Device] | None
 PRECISIONS = ("highest", "high", "default")
+_ALIASES = {"gpu": ("cuda", "rocm"), "cuda": ("gpu",), "rocm": ("gpu",)}
+
+
+def check_precision(precision: str) -> None:
+    """Refuse an unknown precision.
+
+    Raises:
+        DeviceError: not one of ``PRECISIONS``.
+    """
+    if precision not in PRECISIONS:
+        raise DeviceError(f"precision {precision!r} is not known: use {', '.join(PRECISIONS)}")
+
+
 COMPILATION_VARIABLE = "SAMJAX_COMPILATION_CACHE"
-# Compilations that take less are done again. JAX's own second would leave out most of SAM's.
+# Faster compilations are not kept. JAX's own limit of a second would leave out most of SAM's.
 _WORTH_KEEPING_SECONDS = 0.1
 # Head widths, relative positions included, that fused attention is tried with, largest first:
 # global blocks of ViT-H and ViT-B/L, windows of ViT-H and ViT-B/L.
 _FUSED_WIDTHS = (208, 192, 112, 96)
+# Images that an accelerator encodes at once: enough to keep it busy.
+_BATCH = 8
+# Memory of one of them: 0.21 GB (ViT-B) to 0.29 GB (ViT-H) in XLA's account, and its results.
+_IMAGE_BYTES = 2**29
+
+
+_process: int | None = None  # that first asked JAX for a device
+
+
+def remember_process() -> None:
+    """Remember that JAX runs in this process."""
+    global _process
+    _process = _process or os.getpid()
+
+
+def check_process() -> None:
+    """Refuse to go on in a child that was forked when JAX was running.
+
+    Raises:
+        DeviceError: a fork takes none of JAX's threads along; the child would wait for ever.
+    """
+    if _process is not None and _process != os.getpid():
+        raise DeviceError(
+            "this process was forked after JAX had started, and would wait for ever for JAX's "
+            'threads, which stayed behind: use multiprocessing.get_context("spawn"), a loaded '
+            "model can be pickled; or call samjax.load in the children only"
+        )
 
 
 def choose_device(device: str | jax.Device | None) -> jax.Device:
-    """The device of that name: "cpu", "gpu", "tpu", "gpu:1"; None: JAX's first.
+    """Return the device of a name ("cpu", "gpu", "tpu", "gpu:1"); None gives JAX's first.
 
     Raises:
         DeviceError: JAX has no such device here.
     """
+    check_process()
+    remember_process()
     if device is None:
         try:
             return jax.devices()[0]
@@ -48,8 +95,10 @@ def choose_device(device: str | jax.Device | None) -> jax.Device:
             raise DeviceError(
                 f"JAX finds no device ({reason}): check JAX_PLATFORMS and your drivers"
             ) from None
-    if not isinstance(device, str):
+    if isinstance(device, jax.Device):
         return device
+    if not isinstance(device, str):
+        raise DeviceError(f"device is {shown(device)}: pass a name or a jax.Device")
     name, _, index = device.partition(":")
     try:
         return jax.devices(name)[int(index or 0)]
@@ -61,8 +110,40 @@ def choose_device(device: str | jax.Device | None) -> jax.Device:
         ) from None
 
 
-def choose_devices(device: str | jax.Device | Sequence[jax.Device] | None) -> list[jax.Device]:
-    """As choose_device; besides "all", all of JAX's first platform, or a list of devices.
+def check_same_device(device: Any, dtype: Any, current: jax.Device) -> None:
+    """Refuse the arguments of PyTorch's ``to`` that would move or cast the model.
+
+    Args:
+        device: a name as PyTorch's or JAX's, an object whose text is one, or None.
+        dtype: anything but None is refused.
+        current: device of the weights.
+
+    Raises:
+        DeviceError: another device, or a dtype.
+    """
+    text = str(device)
+    kind = re.search(r"b?float\d+|half", f"{text} {dtype}")
+    if dtype is not None or kind:
+        name = kind.group().replace("half", "float16") if kind else str(dtype)
+        raise DeviceError(
+            f"the dtype is chosen while loading: write samjax.load(..., dtype={name!r})"
+        )
+    if device is None or device == current:
+        return
+    name, _, index = text.partition(":")
+    name = {"cuda": "gpu"}.get(name, name)
+    if name not in (current.platform, *_ALIASES.get(current.platform, ())) or (
+        index and int(index) != current.id
+    ):
+        wanted = f"{name}:{index}" if index else name
+        raise DeviceError(
+            f"the weights are on {current}: the device is chosen while loading, write "
+            f"samjax.load(..., device={wanted!r})"
+        )
+
+
+def choose_devices(device: DeviceChoice) -> list[jax.Device]:
+    """Return the devices of a name, of "all" (JAX's first platform) or of a list of devices.
 
     Raises:
         DeviceError: JAX has no such device here, or an empty list.
@@ -71,19 +152,24 @@ def choose_devices(device: str | jax.Device | Sequence[jax.Device] | None) -> li
         return list(jax.devices(choose_device(None).platform))
     if device is None or isinstance(device, (str, jax.Device)):
         return [choose_device(device)]
-    chosen = list(device)
+    if not isinstance(device, Iterable):
+        raise DeviceError(f"device is {shown(device)}: pass a name, a jax.Device or a list")
+    chosen = [choose_device(one) for one in device]
     if not chosen:
         raise DeviceError('an empty list of devices: give at least one, or "all"')
     return chosen
 
 
 def choose_dtype(dtype: str | np.dtype | type, device: jax.Device | None = None) -> np.dtype:
-    """The dtype of that name; "auto" is the fastest that ``device``, if given, is good at.
+    """Return the dtype of a name; "auto" (with ``device``) gives its fastest, see automatic_dtype.
 
     Raises:
         DeviceError: not one of float32, bfloat16, float16 (or auto).
     """
-    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    try:
+        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    except TypeError:
+        name = shown(dtype)
     if name == "auto" and device is not None:
         name = automatic_dtype(device)
     if name not in DTYPES:
@@ -93,10 +179,11 @@ def choose_dtype(dtype: str | np.dtype | type, device: jax.Device | None = None)
 
 
 def automatic_dtype(device: Any) -> str:
-    """bfloat16 on TPUs and on NVIDIA from Ampere on, float16 on Volta and Turing, else float32.
+    """Return the name of the fastest dtype that a device is good at.
 
-    On a CPU bfloat16 is faster, too (``dtype="bfloat16"``), but there the official numbers go
-    first.
+    TPUs and NVIDIA from Ampere on get bfloat16, Volta and Turing float16, all others float32.
+    On a CPU bfloat16 is faster, too (``dtype="bfloat16"``), but float32 keeps the official
+    numbers there.
     """
     if device.platform == "tpu":
         return "bfloat16"
@@ -107,7 +194,7 @@ def automatic_dtype(device: Any) -> str:
 
 
 def compute_capability(device: Any) -> tuple[int, int]:
-    """(8, 0) of an A100, (9, 0) of an H100; (0, 0) of everything that is not NVIDIA's."""
+    """Return NVIDIA's compute capability, (8, 0) for an A100; (0, 0) for any other device."""
     try:
         major, _, minor = str(device.compute_capability).partition(".")
         return int(major), int(minor)
@@ -116,7 +203,7 @@ def compute_capability(device: Any) -> tuple[int, int]:
 
 
 def chunks_for(device: Any, dtype: np.dtype) -> Chunks:
-    """How to cut the network's work on that device."""
+    """Return the chunks in which the network's work runs on a device."""
     if device.platform == "cpu":
         return CPU_CHUNKS
     if compute_capability(device) >= (8, 0) and dtype != np.float32:
@@ -126,32 +213,77 @@ def chunks_for(device: Any, dtype: np.dtype) -> Chunks:
 
 @lru_cache
 def _widest_fused(device: Any, dtype: str) -> int:
-    """The largest head width that the fused attention takes here; 0 if it does not run at all.
+    """Return the largest head width that fused attention takes; 0 if it does not run at all.
 
-    Tried, not looked up: it depends on the GPU, on cuDNN's version and on JAX's.
+    Widths are tried, since the limit depends on the GPU, on cuDNN's version and on JAX's.
     """
     for width in _FUSED_WIDTHS:
         x = jax.device_put(np.zeros((1, 256, 1, width), DTYPES[dtype]), device)
         try:
             jax.block_until_ready(jax.jit(fused_attention)(x, x, x))
-        except Exception:  # every layer of the stack has its own kind
+        except Exception:  # every layer of the stack raises its own kind
             continue
         return width
     return 0
 
 
+def images_at_once(device: Any) -> int:
+    """Return the batch size of the image encoder: a power of two that fits the free memory.
+
+    A CPU's cores are busy with one image. So are GPUs without fused attention (Volta, Turing):
+    XLA's account of a T4 has no more images a second in a batch of 8 than one by one.
+    """
+    if device.platform == "cpu" or (0, 0) < compute_capability(device) < (8, 0):
+        return 1
+    free = free_memory(device)
+    if free is None:
+        return _BATCH
+    room = min(_BATCH, free // _IMAGE_BYTES)
+    return 1 << (room.bit_length() - 1) if room else 1
+
+
+def free_memory(device: Any) -> int | None:
+    """Return the bytes that JAX can still allocate on a device; None where it does not tell."""
+    stats = device.memory_stats() or {}
+    if "bytes_limit" not in stats:
+        return None
+    return max(0, stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+
+
+@contextmanager
+def naming_memory(images: int, device: Any) -> Iterator[None]:
+    """Turn a device's out-of-memory error into one that names the batch and the remedies.
+
+    Raises:
+        DeviceError: the device's memory did not suffice.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        batch = "one image" if images == 1 else f"{images} images at once"
+        lower = "" if images == 1 else f"set sam.images_at_once below {images}, "
+        raise DeviceError(
+            f"{device}: out of memory while encoding {batch}: {lower}use a smaller dtype or model, "
+            "or end other programs on the device (docs/gpu.md tells how to share it)"
+        ) from error
+
+
 def keep_compiled() -> Path | None:
     """Let JAX keep compiled functions on disk, so that the next process does not compile them.
 
-    Returns the folder that samjax chose; None where SAMJAX_COMPILATION_CACHE is "off", where JAX
-    was already told what to do, or where the folder cannot be made. The setting is JAX's and
-    concerns everything that this process compiles from then on.
+    The setting is JAX's and concerns everything that this process compiles from then on.
+
+    Returns:
+        The folder that samjax chose; None where SAMJAX_COMPILATION_CACHE is "off", where JAX's
+        cache was already set, or where the folder cannot be made.
     """
     chosen = os.environ.get(COMPILATION_VARIABLE)
     settings = jax.config.values
     if chosen == "off" or settings["jax_compilation_cache_dir"] is not None:
         return None
-    folder = Path(chosen).expanduser() if chosen else cache_folder() / "compiled"
+    folder = given_path(chosen, DeviceError) if chosen else cache_folder() / "compiled"
     folder = folder / _machine()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -164,7 +296,7 @@ def keep_compiled() -> Path | None:
 
 
 def _machine() -> str:
-    """Names the processor: code compiled for one may not run on another that shares the home."""
+    """Name the processor: code compiled for one may not run on another that shares the home."""
     known = [platform.machine(), platform.processor()]
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

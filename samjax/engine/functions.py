@@ -1,6 +1,6 @@
-"""The pure functions that the engine compiles: structure and settings first, then arrays.
+"""Pure functions that the engine compiles: static structure and settings come before arrays.
 
-A structure is what nnx.split leaves beside the weights; the weights are always arguments.
+nnx.split separates a structure from its weights; the weights are always arguments.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
 
+from samjax.image.preset import Preset, normalise
 from samjax.model.attention import Chunks
 from samjax.model.prompt_encoder import Prompts
-from samjax.preprocess import Preprocess, normalise
 
 
-def flat(module: nnx.Module) -> tuple[tuple, list[Array]]:
-    """A module's structure and the list of its weights."""
+def flat(module: nnx.Module) -> tuple[tuple[Any, ...], list[Any]]:
+    """Split a module into its structure and the list of its weights, or of their shapes."""
     graphdef, state = nnx.split(module)
     leaves, treedef = jax.tree.flatten(state)
     return (graphdef, treedef), leaves
 
 
-def restore(structure: tuple, leaves: list[Array]) -> Any:
-    """The module again."""
+def restore(structure: tuple[Any, ...], leaves: list[Array]) -> Any:
+    """Rebuild the module from its structure and weights."""
     graphdef, treedef = structure
     return nnx.merge(graphdef, jax.tree.unflatten(treedef, leaves))
 
 
 def encode(
-    structure: tuple,
-    preset: Preprocess,
+    structure: tuple[Any, ...],
+    preset: Preset,
     precision: str,
     chunks: Chunks,
     leaves: list[Array],
     pixels: Array,
     input_size: Array,
 ) -> Array:
-    """Normalise an image, and encode it."""
+    """Normalise and encode an image."""
     # Set while tracing: JAX's configuration contexts are local to a thread.
     with jax.default_matmul_precision(precision):
         return restore(structure, leaves)(normalise(pixels, input_size, preset), chunks)
@@ -49,7 +49,7 @@ def encode(
 def encode_rows(
     one: Callable[..., Array], mesh: Mesh, leaves: list[Array], pixels: Array, sizes: Array
 ) -> Array:
-    """``one`` image after the other on each device, on accelerators a device's images at once."""
+    """Encode a batch spread over devices: CPUs take images in turn, accelerators all at once."""
     in_turn = mesh.devices.flat[0].platform == "cpu"
 
     def local(leaves: list[Array], pixels: Array, sizes: Array) -> Array:
@@ -68,13 +68,13 @@ def encode_rows(
     )(leaves, pixels, sizes)
 
 
-def positions(structure: tuple, leaves: list[Array]) -> Array:
-    """Positional encoding of the image embedding's pixels."""
+def positions(structure: tuple[Any, ...], leaves: list[Array]) -> Array:
+    """Return the positional encoding of the image embedding's pixels."""
     return restore(structure, leaves).prompt_encoder.image_positions()
 
 
 def decode(
-    structure: tuple,
+    structure: tuple[Any, ...],
     precision: str,
     chunks: Chunks,
     leaves: list[Array],
@@ -84,7 +84,7 @@ def decode(
     *,
     multimask: bool | None,
 ) -> tuple[Array, Array]:
-    """Low-res logits and predicted IoUs of prompts; see PromptDecoder."""
+    """Return low-res logits and predicted IoUs of prompts; see PromptDecoder."""
     with jax.default_matmul_precision(precision):
         decoder = restore(structure, leaves)
         return decoder(

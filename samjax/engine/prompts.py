@@ -1,4 +1,4 @@
-"""Points, labels and boxes of the user, checked and packed into the network's token rows."""
+"""Check the user's points, labels, boxes and masks, and pack them into rows of tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int32
 from numpy.typing import ArrayLike
 
 from samjax.errors import PromptError
-from samjax.image import scale_coords
+from samjax.image.read import scale_coords
 from samjax.model.prompt_encoder import (
     ABSENT,
     BOX_BOTTOM_RIGHT,
@@ -27,20 +27,39 @@ CLICK_BUCKETS = (4, 20)
 LARGEST_BLOCK = 64
 
 
+# Pixels and logits beyond these mean nothing, and overflow inside the network.
+LARGEST_PIXEL = 1e9
+LARGEST_LOGIT = 3e4
+MAX_POINTS = 2000  # of one prompt: attention takes the square of it, 8 heads, in memory
+# Squares of tokens decoded in one call: LARGEST_BLOCK prompts of 64 tokens, fewer longer ones.
+_BLOCK_SQUARES = LARGEST_BLOCK * 64**2
+
+
 def _numbers(values: ArrayLike, what: str) -> np.ndarray:
     try:
         array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise PromptError(f"{what} are not a rectangular array of numbers: {values!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        shown = " ".join(repr(values).split())
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        raise PromptError(f"{what} are not a rectangular array of numbers: {shown}") from None
     if not np.isfinite(array).all():
-        raise PromptError(f"{what} hold NaN or infinite values: {array.tolist()}")
+        raise PromptError(f"{what} hold NaN or infinite values: {_shown(array)}")
+    if array.size and (largest := float(np.abs(array).max())) > LARGEST_PIXEL:
+        raise PromptError(f"{what} hold {largest:.4g}: give pixels of the image")
     return array
+
+
+def _shown(array: np.ndarray) -> str:
+    text = str(array.ravel()[:8].tolist())
+    return text if array.size <= 8 else f"{text[:-1]}, ...]"
 
 
 def check_points(
     coords: ArrayLike, labels: ArrayLike | None
 ) -> tuple[Float32[np.ndarray, "n 2"], Int32[np.ndarray, " n"]]:
-    """Points of one prompt, (x, y) in pixels, with labels 1 (object), 0 (not) or -1 (padding).
+    """Check the points of one prompt, (x, y) in pixels, at most MAX_POINTS, and their labels.
+
+    Labels are 1 (object), 0 (background) or -1 (padding).
 
     Points outside the image are allowed, as in the official class.
 
@@ -50,7 +69,8 @@ def check_points(
     xy = _numbers(coords, "point_coords")
     if labels is None:
         raise PromptError(
-            "point_coords without point_labels: give one label a point, 1 (object) or 0 (not)"
+            "point_coords without point_labels: give one label a point, 1 (object) or "
+            "0 (background)"
         )
     marks = _numbers(labels, "point_labels")
     if xy.ndim != 2 or xy.shape[1] != 2:
@@ -60,17 +80,28 @@ def check_points(
             f"{len(xy)} points but point_labels of shape {marks.shape}: give one label a point"
         )
     if not np.isin(marks, (-1, 0, 1)).all():
-        raise PromptError(f"point_labels {marks.tolist()}: use 1 (object), 0 (not) or -1 (padding)")
+        raise PromptError(
+            f"point_labels {_shown(marks)}: use 1 (object), 0 (background) or -1 (padding)"
+        )
+    if len(xy) > MAX_POINTS:
+        raise PromptError(
+            f"{len(xy)} points in one prompt: give at most {MAX_POINTS}, or a mask, as by "
+            "samjax.mask_to_logits"
+        )
     return xy.astype(np.float32), marks.astype(np.int32)
 
 
-def check_boxes(boxes: ArrayLike) -> Float32[np.ndarray, "p 4"]:
-    """Boxes (x0, y0, x1, y1) in pixels.
+def check_boxes(
+    boxes: ArrayLike, size: tuple[int, int] | None = None
+) -> Float32[np.ndarray, "p 4"]:
+    """Check boxes (x0, y0, x1, y1) in pixels; ``size`` is (H, W) of their image, if known.
 
     Raises:
-        PromptError: wrong shape, NaN, or corners in the wrong order.
+        PromptError: wrong shape, NaN, corners in the wrong order, or fractions of the image.
     """
     xyxy = _numbers(boxes, "boxes")
+    if xyxy.shape == (0,):  # an empty list
+        xyxy = xyxy.reshape(0, 4)
     if xyxy.ndim != 2 or xyxy.shape[1] != 4:
         raise PromptError(f"boxes have shape {xyxy.shape}: give P x 4, (x0, y0, x1, y1) each")
     wrong = (xyxy[:, 2] < xyxy[:, 0]) | (xyxy[:, 3] < xyxy[:, 1])
@@ -79,16 +110,25 @@ def check_boxes(boxes: ArrayLike) -> Float32[np.ndarray, "p 4"]:
         raise PromptError(
             f"box {first} has x1 < x0 or y1 < y0: give the top left corner, then the bottom right"
         )
+    tiny = size is not None and max(size) <= 2  # there a box may well be below 1
+    if xyxy.size and not tiny and xyxy.min() >= 0 and xyxy.max() <= 1 and (xyxy % 1).any():
+        raise PromptError(
+            f"boxes hold {_shown(xyxy)}, which look like fractions of the image: give pixels, "
+            "boxes * [width, height, width, height]"
+        )
     return xyxy.astype(np.float32)
 
 
 def check_masks(masks: ArrayLike, size: int) -> Float32[np.ndarray, "p m m"]:
-    """Low-res mask logits, P x size x size or P x 1 x size x size.
+    """Check low-res mask logits, P x size x size or P x 1 x size x size.
 
     Raises:
-        PromptError: another shape, or values that are not finite.
+        PromptError: another shape, or values that are no numbers, not finite or beyond 3e4.
     """
-    logits = np.asarray(masks)
+    try:
+        logits = np.asarray(masks)
+    except ValueError:
+        raise PromptError("mask_input is ragged: give logits of one shape") from None
     if logits.ndim == 4 and logits.shape[1] == 1:
         logits = logits[:, 0]
     if logits.ndim != 3 or logits.shape[1:] != (size, size):
@@ -100,13 +140,20 @@ def check_masks(masks: ArrayLike, size: int) -> Float32[np.ndarray, "p m m"]:
         raise PromptError(
             "mask_input is a binary mask: turn it into logits with samjax.mask_to_logits"
         )
+    if logits.dtype.kind not in "iuf" and logits.dtype.type.__module__ != "ml_dtypes":
+        raise PromptError(f"mask_input is of dtype {logits.dtype}: give float logits")
     if not np.isfinite(logits).all():
-        raise PromptError("mask_input holds NaN or infinite values")
+        raise PromptError("mask_input holds NaN or infinite values: give finite logits")
+    if logits.size and (largest := float(np.abs(logits).max())) > LARGEST_LOGIT:
+        raise PromptError(
+            f"mask_input holds {largest:.4g}: give logits within {LARGEST_LOGIT:g}, as of an "
+            "earlier prediction or of samjax.mask_to_logits"
+        )
     return logits.astype(np.float32)
 
 
 def bucket(count: int, smallest: int) -> int:
-    """``smallest`` times the power of two that holds ``count``: few shapes, few compilations."""
+    """Round ``count`` up to ``smallest`` times a power of two: few shapes, few compilations."""
     size = smallest
     while size < count:
         size *= 2
@@ -114,7 +161,7 @@ def bucket(count: int, smallest: int) -> int:
 
 
 def click_bucket(count: int) -> int:
-    """Tokens of one prompt, filled up: the first of CLICK_BUCKETS, or twice the last, ..."""
+    """Round the tokens of one prompt up to one of CLICK_BUCKETS, or to twice the last, ..."""
     return next((size for size in CLICK_BUCKETS if size >= count), bucket(count, CLICK_BUCKETS[-1]))
 
 
@@ -125,12 +172,12 @@ def pack(
     original_size: tuple[int, int],
     input_size: tuple[int, int],
 ) -> Prompts:
-    """Rows of tokens, one a prompt, in the official order: points, then padding or box corners.
+    """Pack prompts into rows of tokens: points, then padding or box corners, as the official.
 
-    ``points`` may be ragged. Nothing at all is one row without tokens. The official code appends
-    its padding point (label -1) to points without a box; that token takes part in attention and
-    is kept. Tokens that fill a row up to the bucket are marked ABSENT, masked out in the decoder,
-    and change nothing.
+    ``points`` may be ragged. Without any prompt there is one row without tokens. The official
+    code appends its padding point (label -1) to points without a box; that token takes part in
+    attention and is kept. Tokens that fill a row up to the bucket are marked ABSENT, masked out
+    in the decoder, and change nothing.
     """
     count = max((len(x) for x in (points, boxes, masks) if x is not None), default=1)
     rows = []
@@ -161,12 +208,14 @@ def pack(
 
 
 def blocks(prompts: Prompts, size: int = LARGEST_BLOCK) -> Iterator[tuple[int, Prompts]]:
-    """Bounded blocks of many prompts, each with its count before filling.
+    """Yield many prompts in bounded blocks, each with its number of prompts before padding.
 
-    A block is filled with empty prompts up to a power of two: nearby numbers of prompts share
-    one compiled function.
+    A block is padded with empty prompts to a power of two, so that nearby numbers of prompts
+    share one compiled function.
     """
-    total = len(prompts.coords)
+    total, tokens = prompts.kinds.shape
+    fits = max(1, _BLOCK_SQUARES // tokens**2)
+    size = min(size, 1 << (fits.bit_length() - 1))  # a power of two, as blocks are padded to
     for start in range(0, total, size):
         count = min(size, total - start)
         extra = bucket(count, 1) - count

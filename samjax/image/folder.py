@@ -1,15 +1,15 @@
-"""Which images a command works on: files, folders and patterns to one sorted list."""
+"""Find images: files, folders and patterns become one sorted list of paths."""
 
 from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from samjax.errors import ImageError, SamjaxError
+from samjax.errors import ImageError
+from samjax.files import given_path
 
 SUFFIXES = frozenset(
     (
@@ -21,7 +21,7 @@ SUFFIXES = frozenset(
 
 
 class Found(NamedTuple):
-    """An image: its path, and its name in the output, relative to the common folder, with ``/``."""
+    """Hold an image's path and its name in the output: below the common folder, with ``/``."""
 
     name: str
     path: Path
@@ -30,7 +30,7 @@ class Found(NamedTuple):
 def find_images(
     paths: Sequence[str], skip: Callable[[Path], bool] = lambda _: False
 ) -> tuple[Path, list[Found]]:
-    """The folder that all ``paths`` have in common, and their images, sorted by name.
+    """Return the folder that all ``paths`` have in common, and their images, sorted by name.
 
     Folders are searched to any depth for names with the suffix of an image; hidden files and
     folders are left out, and links to folders are not followed. A file that is named itself is
@@ -81,8 +81,8 @@ def _expand(text: str, skip: Callable[[Path], bool]) -> tuple[str, Iterator[str]
 
 
 def absolute_path(path: Path) -> Path:
-    """The same path from the root, without "..", and without following links."""
-    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100
+    """Return the path from the root, without "..", and without following links."""
+    return Path(os.path.abspath(given_path(path)))  # noqa: PTH100
 
 
 def _matches(pattern: str, skip: Callable[[Path], bool]) -> Iterator[str]:
@@ -111,17 +111,3 @@ def _walk(folder: Path, skip: Callable[[Path], bool]) -> Iterator[str]:
 
 def _is_image(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-
-
-def parse_shard(text: str | None) -> tuple[int, int]:
-    """ "I/N" to (I, N), part I of N, counted from 1; None is all of it, (1, 1).
-
-    Raises:
-        SamjaxError: not such a text.
-    """
-    if text is None:
-        return 1, 1
-    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise SamjaxError(f"--shard {text!r}: give I/N, part I of N, such as 1/4 to 4/4")
-    return int(match[1]), int(match[2])

@@ -1,6 +1,6 @@
-"""Pictures in, uint8 RGB arrays out: reading, resizing and the coordinates that go with it.
+"""Read images as uint8 RGB arrays, and resize them and the coordinates of prompts.
 
-NumPy and Pillow only. Everything after this file sees one kind of image: H x W x 3, uint8, RGB,
+This file needs NumPy and Pillow only. All later code sees one kind of image: H x W x 3, uint8, RGB,
 turned the way a viewer shows it.
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,24 @@ from jaxtyping import Float32, Num, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from samjax.errors import ImageError
+from samjax.files import check_regular, given_path, refuse_address
+from samjax.image.deep_files import (
+    is_deep_colour,
+    is_deep_planar,
+    read_deep_colour,
+    read_tiff,
+    seek,
+    tiff_bands,
+)
+from samjax.image.memory import READ_BYTES, check_memory
+from samjax.image.stored import StoredImage, stored
+from samjax.image.values import Deep, alpha_to_uint8, to_uint8
+from samjax.words import counted
 
-# Far above any camera or panorama, and about 3 GB once decoded.
+# Far above any camera or panorama; 7 GiB while it is decoded, 3 GiB then.
 MAX_PIXELS = 2**30
-
-# Window for data deeper than 8 bits: the percentiles that become 0 and 255.
-WINDOW_PERCENT = (0.1, 99.9)
+_STRIP_PIXELS = 2**16  # that are converted at once: their memory is used again, not new
+_ORIENTATION = 0x0112  # tag of EXIF
 
 # Raster formats only: Pillow would start Ghostscript for an EPS. HEIF needs a plugin of the user's.
 _FORMATS = (
@@ -34,57 +47,99 @@ _FORMATS_TEXT = "JPEG, PNG, TIFF, BMP, WebP or GIF"
 _open_lock = threading.Lock()
 
 
-Deep = Callable[[np.ndarray], np.ndarray]  # values deeper than 8 bits to uint8, same shape
-
-
 def read_image(
-    source: Any, image_format: str = "RGB", *, deep: Deep | None = None
+    source: Any,
+    image_format: str = "RGB",
+    *,
+    bands: int | Sequence[int] | None = None,
+    page: int | None = None,
+    deep: Deep | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Read one image as H x W x 3 uint8 RGB, in the orientation a viewer shows.
 
     Args:
-        source: a path (str or `Path`), a PIL image, or an array (anything with `__array__`) of
-            shape H x W, H x W x 1, H x W x 3 or H x W x 4 (the fourth channel is alpha).
+        source: a path (str or `Path`), the bytes of an image file, a binary file object, a PIL
+            image, or an array (anything with `__array__`) of shape H x W, H x W x 1, H x W x 3 or
+            H x W x 4 (the fourth channel is alpha).
         image_format: order of the channels, "RGB" or "BGR"; for arrays only.
-        deep: how values other than uint8 and bool become uint8, instead of the rules below; it
-            gets the colour channels, H x W or H x W x C, finite and of any range.
+        bands: indices of the one or three bands that are read as grey or as red, green and blue,
+            counted from 0; an array may then have any number of channels. TIFFs of other than
+            1, 3 or 4 bands need it, and tifffile (the extra ``tiff``).
+        page: of a file with several pages or frames, counted from 0; None reads the first.
+        deep: function that turns values other than uint8 and bool into uint8, instead of the
+            rules below; it gets the colour channels, H x W or H x W x C, finite and of any range.
 
-    Files and PIL images: the first frame or page; EXIF orientation applied; greyscale, palette,
-    CMYK and 1-bit become RGB; transparent pixels are laid over white, as viewers and notebooks
-    show them (dropping alpha would uncover hidden colours).
+    Files and PIL images: EXIF orientation applied; greyscale, palette, CMYK and 1-bit become RGB;
+    transparent pixels are laid over white, as viewers and notebooks show them (dropping alpha
+    would uncover hidden colours).
 
     Values, one rule per dtype, the same for files and arrays:
-        uint8: as they are.
-        bool: 0 and 255.
-        float: [0, 1] becomes [0, 255], rounded. An array outside [0, 1] is refused, since its
-            scale can only be guessed; a file of floats outside it is windowed.
-        uint16, and files of 16 or 32 bits: windowed. The 0.1 and 99.9 percentiles over all colour
-            channels together become 0 and 255, and a constant image becomes 0. (Pillow itself
-            cuts 16-bit *colour* files down to their upper 8 bits.)
+
+    - uint8: as they are.
+    - bool: 0 and 255.
+    - float within [0, 1]: [0, 1] becomes [0, 255], rounded.
+    - all others (integers of 16 bits and more, also signed, and floats outside [0, 1]): windowed.
+      The 0.1 and 99.9 percentiles over all colour channels together become 0 and 255, and a
+      constant image becomes 0. For another window, as of CT, pass uint8:
+      ``np.clip((ct + 160) / 400, 0, 1)`` shows -160 to 240 HU.
 
     Returns:
         The image; it may share memory with an array that needed no change.
 
     Raises:
-        ImageError: missing, broken, oversized (above 2**30 pixels) or unsupported files; empty
-            arrays, unusable shapes or dtypes, NaN or infinite values.
+        ImageError: missing, broken, oversized (above 2**30 pixels, or the free memory) or
+            unsupported files; empty arrays, unusable shapes or dtypes, NaN or infinite values;
+            bands or pages that are not there.
     """
     if image_format not in ("RGB", "BGR"):
         raise ImageError(f"image_format is {image_format!r}: use 'RGB' or 'BGR'")
+    chosen = _check_bands(bands)
+    if page is not None and (isinstance(page, bool) or not isinstance(page, int) or page < 0):
+        raise ImageError(f"page is {page!r}: pass its number, counted from 0")
     if isinstance(source, (str, os.PathLike)):
-        return _read_file(Path(source).expanduser(), deep)
+        refuse_address(source, ImageError)
+        path = given_path(source, ImageError)
+        return _read_file(path, str(source), chosen, page, deep)
     if isinstance(source, Image.Image):
-        return _pil_to_rgb(source, "PIL image", deep)
+        if page is not None:
+            seek(source, page, "PIL image")
+        return _pil_to_rgb(source, "PIL image", chosen, deep)
+    if (held := stored(source)) is not None:
+        return _read_file(held, held.name, chosen, page, deep)
+    if page is not None:
+        raise ImageError("page is for files: choose the page of an array by its index")
     if hasattr(source, "__array__"):
-        return _array_to_rgb(np.asarray(source), image_format, deep)
+        return _array_to_rgb(np.asarray(source), image_format, "array", chosen, deep)
     raise ImageError(
         f"cannot read an image from {type(source).__name__}: "
-        "pass a path, a PIL image or an H x W x 3 uint8 array"
+        "pass a path, bytes, a PIL image or an H x W x 3 uint8 array"
     )
 
 
+def image_size(path: str | os.PathLike[str] | StoredImage) -> tuple[int, int]:
+    """Return the (H, W) of an image file before EXIF orientation, from its header alone.
+
+    Raises:
+        ImageError: the file is none that `read_image` reads, or has too many pixels.
+    """
+    found = path if isinstance(path, StoredImage) else given_path(path, ImageError)
+    with _reading(found, str(path)):
+        try:
+            with _open(found) as image:
+                width, height = image.size
+        except UnidentifiedImageError:
+            bands = tiff_bands(found)
+            if bands is None:
+                raise
+            height, width = bands[2:]
+    _check_size(str(found), width, height)
+    return height, width
+
+
 def resize_longest_side(shape_hw: tuple[int, int], target: int) -> tuple[int, int]:
-    """Size (h, w) whose longest side is `target` pixels, with the aspect of `shape_hw` (H, W).
+    """Return the size (h, w) with longest side `target` pixels and the aspect of `shape_hw`.
+
+    `shape_hw` is (H, W) in pixels.
 
     Source: `ResizeLongestSide.get_preprocess_shape`, which lets the short side of a very narrow
     image fall to 0 (and then fails); here it is at least 1 pixel.
@@ -147,20 +202,57 @@ def apply_boxes(
     return apply_coords(corners, original_hw, target).reshape(boxes.shape)
 
 
-def _read_file(path: Path, deep: Deep | None) -> UInt8[np.ndarray, "H W 3"]:
-    try:
-        with _open(path) as image:
+def _check_bands(bands: int | Sequence[int] | None) -> tuple[int, ...] | None:
+    if bands is None:
+        return None
+    chosen = tuple(np.atleast_1d(np.asarray(bands)).tolist())
+    if len(chosen) not in (1, 3) or not all(type(i) is int and i >= 0 for i in chosen):
+        raise ImageError(f"bands is {bands!r}: pass one index, or three, counted from 0")
+    return chosen
+
+
+def _read_file(
+    path: Path | StoredImage,
+    given: str,
+    bands: tuple[int, ...] | None,
+    page: int | None,
+    deep: Deep | None,
+) -> UInt8[np.ndarray, "H W 3"]:
+    name = str(path)
+    with _reading(path, given):
+        if bands is not None and (found := tiff_bands(path)) is not None:
+            return _read_tiff(path, found, bands, page, deep)
+        try:
+            opened = _open(path)
+        except UnidentifiedImageError:
+            if (found := tiff_bands(path)) is None:
+                raise
+            return _read_tiff(path, found, bands, page, deep)
+        with opened as image:
+            if page:
+                seek(image, page, name)
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ImageError(
-                    f"{path}: {width} x {height} pixels are more than the limit of {MAX_PIXELS}: "
-                    "scale it down or cut it into tiles first"
-                )
-            return _pil_to_rgb(image, str(path), deep)
+            _check_size(name, width, height)
+            if is_deep_planar(image) and (found := tiff_bands(path)) is not None:
+                return _read_tiff(path, found, bands, page, deep)
+            if is_deep_colour(image):
+                values = _read_deep(path, name, page or 0)
+                return _array_to_rgb(values, "RGB", name, bands, deep)
+            return _pil_to_rgb(image, name, bands, deep)
+
+
+@contextmanager
+def _reading(path: Path | StoredImage, given: str) -> Iterator[None]:
+    """Turn the errors of opening and decoding a file into one line."""
+    if "\0" in given:
+        raise ImageError(f"{given!r}: has an embedded null byte: no file has such a name")
+    try:
+        yield
     except FileNotFoundError:
-        is_url = path.parts[0] in ("http:", "https:") if path.parts else False
+        is_url = isinstance(path, Path) and path.parts[:1] in (("http:",), ("https:",))
         hint = "download it first" if is_url else "check the path"
-        raise ImageError(f"{path}: no such file (looked from {Path.cwd()}): {hint}") from None
+        name = given if is_url else str(path)  # a path makes one slash of two
+        raise ImageError(f"{name}: no such file (looked from {Path.cwd()}): {hint}") from None
     except IsADirectoryError:
         raise ImageError(f"{path}: is a folder: pass the path of one image file") from None
     except UnidentifiedImageError:
@@ -177,20 +269,57 @@ def _read_file(path: Path, deep: Deep | None) -> UInt8[np.ndarray, "H W 3"]:
         raise ImageError(f"{path}: cannot be read ({error}): check the path and disk") from error
 
 
-def _open(path: Path) -> Image.Image:
-    """`Image.open` without Pillow's limit of 89 million pixels, which panoramas exceed.
+def _read_tiff(
+    path: Path | StoredImage,
+    found: tuple[int, int, int, int],
+    bands: tuple[int, ...] | None,
+    page: int | None,
+    deep: Deep | None,
+) -> UInt8[np.ndarray, "H W 3"]:
+    count, bits, height, width = found
+    if bands is None and count not in (1, 3):
+        raise ImageError(
+            f"{path}: TIFF of {counted(count, 'band')}: choose one or three, as bands=(0, 1, 2)"
+        )
+    _check_size(str(path), width, height, READ_BYTES + count * bits // 8)
+    return _array_to_rgb(read_tiff(path, page or 0), "RGB", str(path), bands, deep)
 
-    The limit is a global of Pillow and only looked at while opening; the lock keeps two threads
-    of ours from restoring each other's value.
+
+def _read_deep(path: Path | StoredImage, name: str, page: int) -> np.ndarray:
+    try:
+        return read_deep_colour(lambda: _open(path), page)
+    except (MemoryError, ImageError):
+        raise
+    except Exception as error:  # decoders meet broken data with nearly any exception
+        raise _broken(name, error) from error
+
+
+def _check_size(name: str, width: int, height: int, bytes_per_pixel: int = READ_BYTES) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name}: {width} x {height} pixels are more than the limit of {MAX_PIXELS}: "
+            "scale it down or cut it into tiles first"
+        )
+    check_memory(name, width, height, bytes_per_pixel)
+
+
+def _open(path: Path | StoredImage) -> Image.Image:
+    """Open an image without Pillow's limit of 89 million pixels, which panoramas exceed.
+
+    The limit is a global of Pillow, which reads it only while opening; the lock keeps two threads
+    from restoring each other's value.
     """
-    if path.is_dir():  # Windows would call it a missing permission
-        raise IsADirectoryError(path)
+    if isinstance(path, Path):
+        if path.is_dir():  # Windows would call it a missing permission
+            raise IsADirectoryError(path)
+        check_regular(path, ImageError)
     with _open_lock:
         Image.init()
         formats = [name for name in _FORMATS if name in Image.OPEN]
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path, formats=formats)
+            file = path if isinstance(path, Path) else path.open()
+            return Image.open(file, formats=formats)
         except (OSError, MemoryError):
             raise
         except Exception as error:
@@ -208,7 +337,10 @@ def _broken(name: str, error: Exception) -> ImageError:
 
 
 def _pil_to_rgb(
-    image: Image.Image, name: str, deep: Deep | None = None
+    image: Image.Image,
+    name: str,
+    bands: tuple[int, ...] | None = None,
+    deep: Deep | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
     if 0 in image.size:
         raise ImageError(f"{name}: has {image.width} x {image.height} pixels: pass a filled image")
@@ -218,28 +350,33 @@ def _pil_to_rgb(
         raise
     except Exception as error:  # decoders meet broken data with nearly any exception
         raise _broken(name, error) from error
-    try:
-        image = ImageOps.exif_transpose(image)
-    except Exception:  # unreadable EXIF says nothing about the pixels, and viewers ignore it
-        image = image.copy()
+    with suppress(Exception):  # unreadable EXIF says nothing about the pixels: viewers ignore it
+        image = ImageOps.exif_transpose(image) if _is_turned(image) else image
 
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.asarray(image)
-        if not np.isfinite(values).all():
-            raise ImageError(f"{name}: {_NOT_FINITE}")
-        if deep is not None:
-            return _grey_to_rgb(deep(values))
-        if image.mode == "F" and _within_unit(values):
-            return _grey_to_rgb(_unit_to_uint8(values))
-        return _grey_to_rgb(_window(values))
+    if bands is not None or image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return _array_to_rgb(np.asarray(image), "RGB", name, bands, deep)
     if image.mode in ("La", "RGBa"):  # premultiplied alpha converts to its straight twin only
         image = image.convert(image.mode.upper())
     if image.has_transparency_data:
-        return np.array(_over_white(image.convert("RGBA")))
-    return np.array(image.convert("RGB"))
+        return _in_strips(image, lambda strip: _over_white(strip.convert("RGBA")))
+    return _in_strips(image, lambda strip: strip if strip.mode == "RGB" else strip.convert("RGB"))
 
 
-_NOT_FINITE = "has NaN or infinite values: replace them first, e.g. with np.nan_to_num"
+def _is_turned(image: Image.Image) -> bool:
+    return image.getexif().get(_ORIENTATION, 1) != 1
+
+
+def _in_strips(
+    image: Image.Image, convert: Callable[[Image.Image], Image.Image]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Convert strip by strip, so that no second copy of a large image is made."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, min(_STRIP_PIXELS, Image.MAX_IMAGE_PIXELS or _STRIP_PIXELS) // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = np.asarray(convert(image.crop((0, top, width, bottom))))
+    return pixels
 
 
 def _over_white(image: Image.Image) -> Image.Image:
@@ -249,82 +386,43 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def _array_to_rgb(
-    array: np.ndarray, image_format: str, deep: Deep | None = None
+    array: np.ndarray,
+    image_format: str,
+    name: str,
+    bands: tuple[int, ...] | None = None,
+    deep: Deep | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
     shape = "x".join(map(str, array.shape))
+    label = f"{name} of shape {shape}" if name == "array" else f"{name}: its shape {shape}"
     if array.ndim == 2:
         array = array[..., None]
+    if bands is not None and array.ndim == 3:
+        if max(bands) >= array.shape[2]:
+            kind = "array" if name == "array" else "image"
+            raise ImageError(
+                f"{name}: no band {max(bands)} in an {kind} of {counted(array.shape[2], 'band')}: "
+                "bands are counted from 0"
+            )
+        array = array[..., list(bands)]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         if array.ndim == 4:
             advice = "pass one image at a time"
         elif array.ndim == 3 and array.shape[0] in (1, 3, 4):
             advice = "channels come last, use np.moveaxis(image, 0, -1)"
         else:
-            advice = "pass H x W, H x W x 1, H x W x 3 or H x W x 4"
-        raise ImageError(f"array of shape {shape} is not an image: {advice}")
+            advice = (
+                "pass H x W, H x W x 1, H x W x 3 or H x W x 4, or choose bands, as bands=(0, 1, 2)"
+            )
+        raise ImageError(f"{label} is not an image: {advice}")
     if array.size == 0:
-        raise ImageError(f"array of shape {shape} has no pixels: pass a filled image")
+        raise ImageError(f"{label} has no pixels: pass a filled image")
 
-    colour = _array_to_uint8(array[..., :3], deep)
+    colour = to_uint8(array[..., :3], name, deep)
     if image_format == "BGR":
         colour = colour[..., ::-1]
     if array.shape[2] == 1:
-        return _grey_to_rgb(colour[..., 0])
+        return np.repeat(colour, 3, axis=-1)
     if array.shape[2] == 4:
-        alpha = array[..., 3:]
-        # Opacity has an absolute scale: a window would make a half-transparent image opaque.
-        alpha = alpha / 65535 if alpha.dtype.kind == "u" and alpha.itemsize == 2 else alpha
-        rgba = np.concatenate([colour, _array_to_uint8(alpha)], axis=-1)
-        return np.array(_over_white(Image.fromarray(rgba)))
+        rgba = np.concatenate([colour, alpha_to_uint8(array[..., 3:], name)], axis=-1)
+        return _in_strips(Image.fromarray(rgba), _over_white)
     return np.ascontiguousarray(colour)
-
-
-def _array_to_uint8(values: np.ndarray, deep: Deep | None = None) -> UInt8[np.ndarray, "H W C"]:
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype == np.bool_:
-        return values.astype(np.uint8) * np.uint8(255)
-    if deep is not None and values.dtype.kind in "uif":
-        if not np.isfinite(values).all():
-            raise ImageError(f"array {_NOT_FINITE}")
-        return deep(values)
-    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        return _window(values)
-    if values.dtype.kind != "f":
-        raise ImageError(
-            f"array of dtype {values.dtype} is not an image: for values of 0 to 255 pass "
-            "image.astype(np.uint8), for deeper data uint16"
-        )
-    if not np.isfinite(values).all():
-        raise ImageError(f"array {_NOT_FINITE}")
-    if not _within_unit(values):
-        raise ImageError(
-            f"float array has values from {values.min():.4g} to {values.max():.4g}, expected "
-            "0 to 1: divide by the maximum, or for 0 to 255 pass image.astype(np.uint8)"
-        )
-    return _unit_to_uint8(values)
-
-
-def _within_unit(values: np.ndarray) -> bool:
-    slack = 1e-3  # interpolation overshoots by a rounding error
-    return bool(values.min() >= -slack and values.max() <= 1 + slack)
-
-
-def _unit_to_uint8(values: np.ndarray) -> UInt8[np.ndarray, "*shape"]:
-    return np.rint(np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
-
-
-def _window(values: np.ndarray) -> UInt8[np.ndarray, "*shape"]:
-    """Stretch the range between the percentiles of `WINDOW_PERCENT` to 0..255."""
-    low, high = map(float, np.percentile(values, WINDOW_PERCENT))
-    if low == high:  # all but a few pixels are alike: keep those few
-        low, high = float(values.min()), float(values.max())
-    if low == high:
-        return np.zeros(values.shape, np.uint8)
-    # float32 holds 16 bits exactly; 32-bit data would lose its small differences.
-    wide: np.ndarray = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
-    return np.rint(np.clip((wide - low) * (255 / (high - low)), 0, 255)).astype(np.uint8)
-
-
-def _grey_to_rgb(grey: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    return np.repeat(grey[..., None], 3, axis=-1)

@@ -1,6 +1,6 @@
-"""How fine-tuning codes resize images: what each of them calls, with the same numbers.
+"""Resize images as each fine-tuning code does, with the same numbers.
 
-NumPy and SciPy; SAM's own antialiased bilinear filter is `samjax.image.resize`.
+NumPy and SciPy; SAM's own antialiased bilinear filter is `samjax.image.read.resize`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from jaxtyping import Float32, Num, UInt8
 
 
 def whole_square(_shape_hw: tuple[int, int], target: int) -> tuple[int, int]:
-    """The whole `target` x `target` square, whatever the aspect of the image."""
+    """Return the whole `target` x `target` square, whatever the aspect of the image."""
     return target, target
 
 
 def stretch_channels(values: Num[np.ndarray, "*hwc"]) -> UInt8[np.ndarray, "*hwc"]:
-    """Each channel's minimum and maximum to 0 and 255 (micro-sam's ``_to_image``).
+    """Stretch each channel's minimum and maximum to 0 and 255 (micro-sam's ``_to_image``).
 
-    A two-dimensional array is one channel. Fractions are cut off, not rounded, as there.
+    A two-dimensional array is one channel. Fractions are cut off, not rounded, as in micro-sam.
     """
     wide = values.astype(np.float32)
     wide -= wide.min(axis=(0, 1), keepdims=True)
@@ -28,9 +28,9 @@ def stretch_channels(values: Num[np.ndarray, "*hwc"]) -> UInt8[np.ndarray, "*hwc
 def resize_nearest(
     image: Num[np.ndarray, "H W 3"], size_hw: tuple[int, int]
 ) -> Num[np.ndarray, "h w 3"]:
-    """OpenCV's INTER_NEAREST, which SAM-Med2D uses: the pixel at or above left of the point.
+    """Resize by OpenCV's INTER_NEAREST, as SAM-Med2D: the pixel at or above left of the point.
 
-    Pillow takes the pixel below the centre instead: other pixels.
+    Pillow samples at the centres of the output pixels instead, and takes other pixels.
     """
     (height, width), (h, w) = image.shape[:2], size_hw
     # OpenCV's order of the two divisions decides at exact multiples.
@@ -42,10 +42,10 @@ def resize_nearest(
 def resize_medsam(
     image: Num[np.ndarray, "H W 3"], size_hw: tuple[int, int]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """scikit-image's resize of third order with antialiasing, as MedSAM calls it, cut to uint8.
+    """Resize as scikit-image of third order with antialiasing, as MedSAM calls it, cut to uint8.
 
-    A Gaussian where the image shrinks, then a cubic spline through half-pixel centres, in
-    float64, clipped to the image's own range.
+    A Gaussian smooths where the image shrinks; a cubic spline through half-pixel centres follows,
+    in float64, clipped to the image's own range.
     """
     from scipy import ndimage
 
@@ -62,7 +62,7 @@ def resize_medsam(
 def resize_spline(
     image: Num[np.ndarray, "H W 3"], size_hw: tuple[int, int]
 ) -> Float32[np.ndarray, "h w 3"]:
-    """SciPy's zoom of third order, as SAMed calls it: corner pixels on corners, no antialias."""
+    """Resize by SciPy's zoom of third order, as SAMed: corner pixels on corners, no antialias."""
     from scipy import ndimage
 
     values = image.astype(np.float32)
@@ -71,11 +71,3 @@ def resize_spline(
         return values
     channels = [ndimage.zoom(values[..., c], (h / height, w / width), order=3) for c in range(3)]
     return np.stack(channels, -1)
-
-
-def resize_labels(labels: Num[np.ndarray, "h w"], size_hw: tuple[int, int]) -> np.ndarray:
-    """SciPy's zoom of order 0, with which SAMed brings its labels to the image's size."""
-    from scipy import ndimage
-
-    (h, w), (height, width) = labels.shape, size_hw
-    return labels if (h, w) == size_hw else ndimage.zoom(labels, (height / h, width / w), order=0)

@@ -1,9 +1,9 @@
-"""Masks to polygons and back, exactly: parts, holes, bridges, simplification (NumPy, SciPy).
+"""Turn masks into polygons and back, exactly: parts, holes, bridges, simplification.
 
 Coordinates are (x, y) in pixels with the *corner* of the top left pixel at (0, 0), as in COCO and
 YOLO files: a mask of that one pixel is the square (0, 0), (1, 0), (1, 1), (0, 1). Rings are closed
 without repeating their first vertex. They follow the edges between pixels, so that filling them
-gives the mask back to the last pixel.
+gives the mask back to the last pixel. NumPy, SciPy and pycocotools compute them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import numpy as np
 from jaxtyping import Bool, Int, Num
 
 from samjax.errors import AnnotationError
-from samjax.rle import Rle, Segmentation, crop, rle_to_mask, to_coco_rle
+from samjax.masks.rle import Rle, Segmentation, crop, rle_to_mask, to_coco_rle
+
+_LONGEST_RING = 1e7  # pixels along its edges; pycocotools holds some 60 bytes for each
 
 
 class Polygon(NamedTuple):
-    """One part of a mask: its outer ring, clockwise on the screen, and holes, anticlockwise."""
+    """A polygon is a part of a mask: its outer ring is clockwise on screen, its holes are not."""
 
     outer: Num[np.ndarray, "n 2"]
     holes: list[Num[np.ndarray, "_ 2"]]
@@ -30,15 +32,14 @@ class Polygon(NamedTuple):
 
 
 def mask_to_polygons(segmentation: Segmentation, *, tolerance: float = 0.0) -> list[Polygon]:
-    """The parts of a mask, from top to bottom, each with its holes.
+    """Return the parts of a mask, from top to bottom, each with its holes.
 
-    Parts and holes are connected by edges: pixels that meet at a corner only are parts of their
-    own. So every ring is simple: no ring meets itself, a hole meets its outer ring in one
-    point at most.
+    Parts and holes are 4-connected: pixels that meet at a corner only are separate parts. So
+    every ring is simple: no ring meets itself, a hole meets its outer ring in one point at most.
 
     Args:
         segmentation: bool array or run lengths.
-        tolerance: 0 keeps every corner. Above, vertices are left out as long as the ring stays
+        tolerance: 0 keeps every corner. Above 0, vertices are left out as long as the ring stays
             within this distance in pixels (Douglas and Peucker): 1 turns stairs into lines, with a
             quarter (small masks) to a tenth of the vertices. Filling then differs within that
             distance of the edge only, but rings may come to meet each other.
@@ -79,14 +80,15 @@ def polygons_to_rle(
 
     Args:
         polygons: parts with holes, or single rings (even-odd where a ring meets itself), in
-            pixel-corner coordinates; what lies outside the image is cut off.
+            pixel-corner coordinates; parts outside the image are cut off.
         size: (H, W) of the mask.
 
     Returns:
         COCO's run lengths.
 
     Raises:
-        AnnotationError: a ring of fewer than 3 vertices, or coordinates that are not finite.
+        AnnotationError: a ring of fewer than 3 vertices, coordinates that are not finite, or far
+            outside the image.
     """
     from pycocotools import mask as coco
 
@@ -98,6 +100,8 @@ def polygons_to_rle(
         raise AnnotationError("polygon with fewer than 3 vertices: give at least 3 (x, y) pairs")
     if not all(np.isfinite(ring).all() for ring in rings):
         raise AnnotationError("polygon with NaN or infinite coordinates: give pixels")
+    for ring in rings:
+        _check_extent(ring, size)
     if not rings:
         return to_coco_rle({"size": list(size), "counts": [size[0] * size[1]]})
     # pycocotools would take four numbers as a box; three vertices are more.
@@ -105,17 +109,29 @@ def polygons_to_rle(
     return {"size": list(size), "counts": coco.merge(runs)["counts"].decode("ascii")}
 
 
+def _check_extent(ring: Num[np.ndarray, "_ 2"], size: tuple[int, int]) -> None:
+    """Refuse what pycocotools, which walks along the edges, takes all memory for, or crashes at."""
+    far = 4 * max(size) + 1000
+    outermost = float(np.abs(ring).max())
+    length = float(np.abs(np.diff(ring.astype(float), axis=0)).sum())
+    if outermost > far or length > _LONGEST_RING:
+        raise AnnotationError(
+            f"polygon reaches {outermost:.3g} pixels far, {length:.3g} long, in an image of "
+            f"{size[0]} x {size[1]}: give pixels of this image"
+        )
+
+
 def polygons_to_mask(
     polygons: Sequence[Polygon | Num[np.ndarray, "_ 2"]], size: tuple[int, int]
 ) -> Bool[np.ndarray, "H W"]:
-    """The bool mask of `polygons_to_rle`."""
+    """Fill polygons as `polygons_to_rle` does, and return the bool mask."""
     return rle_to_mask(polygons_to_rle(polygons, size))
 
 
 def join_rings(rings: Sequence[Num[np.ndarray, "_ 2"]]) -> Num[np.ndarray, "_ 2"]:
-    """One ring out of several: outer rings, holes and parts joined by bridges of no width.
+    """Join outer rings, holes and parts into one ring by bridges of no width.
 
-    For formats that have one ring per object. The bridges are the shortest ones between corners
+    Formats with one ring per object need this. The bridges are the shortest ones between corners
     that connect everything, each walked to and fro; filling (even-odd or non-zero) is unchanged.
     A program that also paints the ring's line paints the bridges.
     """
@@ -182,7 +198,7 @@ def simplify(ring: Num[np.ndarray, "n 2"], tolerance: float) -> Num[np.ndarray, 
 
 
 def _rings(mask: Bool[np.ndarray, "h w"]) -> Iterator[Int[np.ndarray, "n 2"]]:
-    """Corners of each boundary, with the mask on the right hand.
+    """Yield the corners of each boundary, with the mask on the right hand.
 
     The corners on one grid line, in order, are joined in pairs: first and second, third and
     fourth. The same holds across, so a boundary is found without touching its pixels one by one.
@@ -244,13 +260,13 @@ def _split(ring: Int[np.ndarray, "n 2"]) -> Iterator[Int[np.ndarray, "_ 2"]]:
 
 
 def _area(ring: Int[np.ndarray, "n 2"]) -> float:
-    """Signed area: positive clockwise on the screen."""
+    """Return the signed area: positive if the ring is clockwise on the screen."""
     x, y = ring.T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
 def _inside(ring: Int[np.ndarray, "n 2"]) -> tuple[int, int]:
-    """(row, column) of a pixel of the mask beside the ring's first edge, on its right hand."""
+    """Return (row, column) of the mask's pixel on the right hand of the ring's first edge."""
     (x, y), (x1, y1) = ring[:2].tolist()
     if y == y1:
         return (y, x) if x1 > x else (y - 1, x - 1)
@@ -258,7 +274,7 @@ def _inside(ring: Int[np.ndarray, "n 2"]) -> tuple[int, int]:
 
 
 def _bridges(points: Num[np.ndarray, "V 2"], owner: Int[np.ndarray, " V"]) -> list[tuple[int, int]]:
-    """Pairs of vertices of different rings that connect all rings, of the least total length.
+    """Return pairs of vertices that connect all rings with the least total length.
 
     The shortest connections between groups of points are edges of the Delaunay triangulation.
     """

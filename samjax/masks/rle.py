@@ -1,6 +1,7 @@
-"""Masks as run lengths: the official uncompressed form and COCO's strings (NumPy, pycocotools).
+"""Encode masks as run lengths: the official uncompressed form and COCO's strings.
 
-A segmentation is one of the three forms that the official automatic masks come in:
+NumPy and pycocotools do the work. A segmentation has one of the three forms of the official
+automatic masks:
 
 - H x W bool array ("binary_mask");
 - ``{"size": [h, w], "counts": [...]}`` ("uncompressed_rle"): lengths of the runs of zeros and
@@ -20,14 +21,15 @@ from samjax.errors import AnnotationError
 
 Rle: TypeAlias = dict[str, Any]
 Segmentation: TypeAlias = Any  # a bool array or an Rle
+Record: TypeAlias = dict[str, Any]  # an official automatic-mask record
 
 OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
 
 _CHUNK_PIXELS = 2**24  # masks encoded at once: bounds the temporary arrays
 
 
-class Crop(NamedTuple):
-    """The smallest part of a mask that holds all its pixels; 0 x 0 for an empty mask."""
+class Cropped(NamedTuple):
+    """A crop is the smallest part of a mask with all its pixels; 0 x 0 for an empty mask."""
 
     top: int
     left: int
@@ -35,26 +37,26 @@ class Crop(NamedTuple):
 
     @property
     def box(self) -> list[int]:
-        """[x, y, w, h] as in the official records: w and h are last minus first pixel."""
+        """Return [x, y, w, h] as in the official records: w and h are last minus first."""
         height, width = self.pixels.shape
         return [self.left, self.top, max(0, width - 1), max(0, height - 1)]
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Index of the part in the image."""
+        """Return the slices of the crop in the image."""
         height, width = self.pixels.shape
         return np.s_[self.top : self.top + height, self.left : self.left + width]
 
 
 def masks_to_rle(masks: Bool[np.ndarray, "N H W"]) -> list[Rle]:
-    """Uncompressed run lengths of N masks (official mask_to_rle_pytorch, equal to the digit)."""
+    """Return uncompressed run lengths of N masks, equal to the official mask_to_rle_pytorch."""
     count, height, width = masks.shape
     step = max(1, _CHUNK_PIXELS // max(1, height * width))
     return [rle for i in range(0, count, step) for rle in _encode(masks[i : i + step])]
 
 
 def mask_to_rle(mask: Bool[np.ndarray, "H W"]) -> Rle:
-    """Uncompressed run lengths of one mask."""
+    """Return the uncompressed run lengths of one mask."""
     return masks_to_rle(mask[None])[0]
 
 
@@ -79,7 +81,7 @@ def _encode(masks: Bool[np.ndarray, "N H W"]) -> list[Rle]:
 
 
 def rle_to_mask(rle: Rle) -> Bool[np.ndarray, "H W"]:
-    """The mask of either kind of run lengths (official rle_to_mask; here row-major in memory).
+    """Return the mask of either kind of run lengths (official rle_to_mask; here row-major).
 
     Raises:
         AnnotationError: not run lengths, or not of ``size``.
@@ -102,12 +104,12 @@ def _fill(counts: Int[np.ndarray, " R"], height: int, width: int) -> Bool[np.nda
 
 
 def area_from_rle(rle: Rle) -> int:
-    """Pixels in the mask of either kind of run lengths (official area_from_rle)."""
+    """Count the pixels of either kind of run lengths (official area_from_rle)."""
     return int(_counts(rle)[1::2].sum())
 
 
 def coco_encode_rle(rle: Rle) -> Rle:
-    """Uncompressed run lengths as COCO's, ``counts`` a str for JSON (official coco_encode_rle)."""
+    """Encode run lengths as COCO's, ``counts`` a str for JSON (official coco_encode_rle)."""
     from pycocotools import mask as coco
 
     if _is_coco(rle):
@@ -119,7 +121,7 @@ def coco_encode_rle(rle: Rle) -> Rle:
 
 
 def segmentation_size(segmentation: Segmentation) -> tuple[int, int]:
-    """(h, w) of a segmentation of any form.
+    """Return (h, w) of a segmentation of any form.
 
     Raises:
         AnnotationError: none of the three forms.
@@ -131,19 +133,19 @@ def segmentation_size(segmentation: Segmentation) -> tuple[int, int]:
 
 
 def segmentation_area(segmentation: Segmentation) -> int:
-    """Pixels in a segmentation of any form."""
+    """Count the pixels of a segmentation of any form."""
     if isinstance(segmentation, dict):
         return area_from_rle(segmentation)
     return int(np.count_nonzero(_array(segmentation)))
 
 
 def to_mask(segmentation: Segmentation) -> Bool[np.ndarray, "H W"]:
-    """The bool mask of a segmentation of any form; an array is returned as it is."""
+    """Return the bool mask of a segmentation of any form; an array comes back as it is."""
     return rle_to_mask(segmentation) if isinstance(segmentation, dict) else _array(segmentation)
 
 
 def to_rle(segmentation: Segmentation) -> Rle:
-    """The uncompressed run lengths of a segmentation of any form."""
+    """Return the uncompressed run lengths of a segmentation of any form."""
     if not isinstance(segmentation, dict):
         return mask_to_rle(_array(segmentation))
     if not _is_coco(segmentation):
@@ -152,12 +154,12 @@ def to_rle(segmentation: Segmentation) -> Rle:
 
 
 def to_coco_rle(segmentation: Segmentation) -> Rle:
-    """COCO's run lengths of a segmentation of any form."""
+    """Return COCO's run lengths of a segmentation of any form."""
     return coco_encode_rle(to_rle(segmentation))
 
 
-def convert(segmentation: Segmentation, output_mode: str) -> Segmentation:
-    """A segmentation of any form in the form that ``output_mode`` names.
+def convert_segmentation(segmentation: Segmentation, output_mode: str) -> Segmentation:
+    """Convert a segmentation of any form to the form that ``output_mode`` names.
 
     Raises:
         AnnotationError: another output mode.
@@ -172,8 +174,8 @@ def convert(segmentation: Segmentation, output_mode: str) -> Segmentation:
     raise AnnotationError(f"output_mode is {output_mode!r}: use one of {names}")
 
 
-def crop(segmentation: Segmentation) -> Crop:
-    """The part of a segmentation of any form that holds its pixels; small masks stay small."""
+def crop(segmentation: Segmentation) -> Cropped:
+    """Return the smallest crop of a segmentation of any form that holds all its pixels."""
     left = 0
     if isinstance(segmentation, dict):
         height, _ = _size(segmentation)
@@ -181,7 +183,7 @@ def crop(segmentation: Segmentation) -> Crop:
         stops = np.cumsum(counts)
         ones = np.flatnonzero(counts[1::2]) * 2 + 1
         if not ones.size:
-            return Crop(0, 0, np.zeros((0, 0), bool))
+            return Cropped(0, 0, np.zeros((0, 0), bool))
         # Only the columns between the first and the last pixel are made.
         left = int(stops[ones[0] - 1]) // height
         width = -(-int(stops[ones[-1]]) // height) - left
@@ -192,11 +194,11 @@ def crop(segmentation: Segmentation) -> Crop:
         mask = _array(segmentation)
     rows = np.flatnonzero(mask.any(1))
     if not rows.size:
-        return Crop(0, 0, np.zeros((0, 0), bool))
+        return Cropped(0, 0, np.zeros((0, 0), bool))
     mask = mask[rows[0] : rows[-1] + 1]
     columns = np.flatnonzero(mask.any(0))
     first, last = int(columns[0]), int(columns[-1])
-    return Crop(int(rows[0]), left + first, mask[:, first : last + 1])
+    return Cropped(int(rows[0]), left + first, mask[:, first : last + 1])
 
 
 def _array(segmentation: Any) -> Bool[np.ndarray, "H W"]:
@@ -231,7 +233,7 @@ def _size(rle: Rle) -> tuple[int, int]:
 
 
 def _counts(rle: Rle) -> Int[np.ndarray, " R"]:
-    """The lengths of the runs, zeros first; checked to fill the mask."""
+    """Return the lengths of the runs, zeros first; check that they fill the mask."""
     height, width = _size(rle)
     try:
         counts = _parse(rle["counts"]) if _is_coco(rle) else np.array(rle["counts"], np.int64)
@@ -246,11 +248,12 @@ def _counts(rle: Rle) -> Int[np.ndarray, " R"]:
 
 
 def _parse(text: str | bytes) -> Int[np.ndarray, " R"]:
-    """Run lengths out of a COCO string (rleFrString in pycocotools' maskApi.c).
+    """Parse the run lengths of a COCO string (rleFrString in pycocotools' maskApi.c).
 
     pycocotools gives masks only, ten times slower, and memory it never wrote for a string that is
     too short. A number is groups of 5 bits, low ones first; bit 5 says that more follow, the top
-    bit of the last is the sign. From the fourth on, numbers are differences to two before.
+    bit of the last is the sign. From the fourth on, each number is the
+    difference from the one two before it.
     """
     code = text.encode("ascii") if isinstance(text, str) else text
     data = np.frombuffer(code, np.uint8).astype(np.int64) - 48

@@ -1,54 +1,27 @@
-"""Low-res mask logits to masks of the original image, and masks back to mask prompts (NumPy)."""
+"""Upscale low-res mask logits to the original image, and turn masks into prompts (NumPy)."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
 from numpy.typing import ArrayLike
+from PIL import Image
 
+from samjax.bilinear import Band, bilinear_rows
 from samjax.errors import PromptError
 
 _ROWS = 64  # output rows or columns per product: a block stays in the cache, bands stay narrow
 
 
-class Band(NamedTuple):
-    """Output rows ``start:stop`` depend on input rows ``low:high`` only, through ``weights``."""
-
-    start: int
-    stop: int
-    low: int
-    high: int
-    weights: Float32[np.ndarray, "rows inputs"]
-
-
-def bilinear_rows(inputs: int, outputs: int, start: int, stop: int) -> Band:
-    """Rows of one axis of torch's ``interpolate(mode="bilinear", align_corners=False)``.
-
-    Half-pixel centres, no antialias, clamped at the borders; coordinates in float32 as torch's.
-    """
-    scale = np.float32(inputs) / np.float32(outputs)
-    source = scale * (np.arange(start, stop, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
-    source = np.maximum(source, 0)
-    low = np.minimum(source.astype(np.int64), inputs - 1)
-    high = np.minimum(low + 1, inputs - 1)
-    fraction = (source - low).astype(np.float32)
-    first, last = int(low[0]), int(high[-1]) + 1
-    weights = np.zeros((stop - start, last - first), np.float32)
-    rows = np.arange(stop - start)
-    np.add.at(weights, (rows, low - first), 1 - fraction)
-    np.add.at(weights, (rows, high - first), fraction)
-    return Band(start, stop, first, last, weights)
-
-
 @lru_cache(maxsize=32)
 def upscale_bands(low_res: int, image_size: int, inside: int, original: int) -> tuple[Band, ...]:
-    """One axis of the official postprocess_masks, composed into narrow bands of one matrix.
+    """Compose one axis of the official postprocess_masks into narrow bands of one matrix.
 
-    Low-res to network size, cropped to the ``inside`` pixels that are image, to the original
-    size: both steps are linear, so their product is taken once for each image size.
+    Low-res masks are upscaled to the network's size, cropped to the ``inside`` pixels that are
+    image, and resized to the original size: both resizings are linear, so their product is
+    computed once for each image size.
     """
     network = np.zeros((inside, low_res), np.float32)
     inner = bilinear_rows(low_res, image_size, 0, inside)
@@ -71,17 +44,17 @@ def upscale(
     original_size: tuple[int, int],
     threshold: float | None = 0.0,
 ) -> Shaped[np.ndarray, "*b H W"]:
-    """Masks at the original resolution (official Sam.postprocess_masks and the threshold).
+    """Upscale masks to the original resolution (official Sam.postprocess_masks and threshold).
 
     Args:
         low_res: mask logits.
         image_size: side of the network's input, in pixels.
         input_size: (h, w) of the resized image inside that square.
         original_size: (H, W) of the result.
-        threshold: a pixel belongs to the mask where its logit is above; None: return the logits.
+        threshold: logit above which a pixel belongs to the mask; None: return the logits.
 
     Returns:
-        bool masks, or float32 logits.
+        Bool masks, or float32 logits.
     """
     *batch, size, _ = low_res.shape
     (h, w), (height, width) = input_size, original_size
@@ -101,7 +74,7 @@ def upscale(
 def mask_to_logits(
     mask: ArrayLike, low_res_size: int = 256, *, confidence: float = 10.0, stretch: bool = False
 ) -> Float32[np.ndarray, "1 m m"]:
-    """A binary mask (H x W) as a mask prompt for ``predict(mask_input=...)``.
+    """Turn a binary mask (H x W) into a mask prompt for ``predict(mask_input=...)``.
 
     SAM was trained with its own earlier logits as mask prompts, of the whole padded square
     (paper, appendix A), not with zeros and ones. The mask is fitted into the square as the image
@@ -109,7 +82,7 @@ def mask_to_logits(
     outside and in the padding.
 
     Args:
-        mask: H x W, of the original image's shape; bool, or anything where above 0 is inside.
+        mask: H x W, of the original image's shape; bool, or numbers above 0 inside.
         low_res_size: side m of the low-res masks: ``sam.config.low_res_size`` (256 for the
             official models).
         confidence: logit of a pixel that is wholly inside; about that of SAM's own masks.
@@ -135,8 +108,16 @@ def mask_to_logits(
     return logits
 
 
+def resize_mask(mask: Bool[np.ndarray, "H W"], size_hw: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+    """Resize a mask to (h, w) pixels for display: half covered pixels and more are inside."""
+    if mask.shape == size_hw:
+        return mask
+    grey = Image.fromarray(mask.view(np.uint8) * np.uint8(255))
+    return np.asarray(grey.resize(size_hw[::-1], Image.Resampling.BILINEAR)) > 127
+
+
 def _area_matrix(inputs: int, outputs: int) -> Float32[np.ndarray, "o i"]:
-    """Mean over the interval of the input that each output pixel covers."""
+    """Return the matrix that averages the input over the interval of each output pixel."""
     edges = np.linspace(0, inputs, outputs + 1)
     pixel = np.arange(inputs)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
@@ -145,6 +126,6 @@ def _area_matrix(inputs: int, outputs: int) -> Float32[np.ndarray, "o i"]:
 
 
 def mask_iou(a: Bool[np.ndarray, "*b H W"], b: Bool[np.ndarray, "*b H W"]) -> np.ndarray:
-    """Intersection over union of masks; two empty masks count as equal (1)."""
+    """Return the intersection over union of masks; two empty masks count as equal (1)."""
     union = (a | b).sum((-1, -2))
     return np.where(union == 0, 1.0, (a & b).sum((-1, -2)) / np.maximum(union, 1))

@@ -1,10 +1,11 @@
-"""Self-attention of the image encoder, with decomposed relative positions.
+"""The image encoder's self-attention adds decomposed relative positions to its scores.
 
 The score of query pixel (y, x) and key pixel (y', x') is
 ``scale * q.k + q.Rh[y - y'] + q.Rw[x - x']`` (official add_decomposed_rel_pos). The two terms
 are never added to a materialised table: that would cost 0.4 GB a block.
 
-Three exact implementations of the same sum, chosen by shape, platform and dtype:
+Shape, platform and dtype choose among three exact implementations of the same sum:
+
 - ``attend_added`` adds the terms to a block of scores by broadcasting, for the global blocks;
 - ``attend_folded`` appends them to the queries and one-hot coordinates to the keys, so that one
   product makes the whole score, for the many small windows;
@@ -29,14 +30,14 @@ Fused = Literal["cudnn", "xla"]
 
 @dataclass(frozen=True)
 class Chunks:
-    """How much of the network runs at a time: speed and memory, never the result.
+    """Chunks bound the work that runs at a time: speed and memory, never the result.
 
     None means everything at once. ``heads``, ``queries`` and ``tokens`` concern the image
     encoder; ``pixels`` the mask decoder, where each prompt has its own copy of the image
-    embedding's pixels: as many prompts run together as have that many.
+    embedding's pixels: only so many prompts run together as have that many.
 
     ``absorb`` chooses between the mask decoder's two implementations of cross attention (see
-    token_attention); None: the one of fewer operations.
+    token_attention); None takes the one of fewer operations.
     ``fused_width`` is the widest head that the device's fused attention takes (0: it has none);
     ``fused_by`` the implementation, as jax.nn.dot_product_attention calls it.
     """
@@ -59,7 +60,7 @@ ACCELERATOR_CHUNKS = Chunks(queries=512, pixels=64 * 4096)
 
 
 def relative_table(rel_pos: Float[Array, "{2*n-1} c"], n: int) -> Float[Array, "{n} {n} c"]:
-    """Relative positions by (query, key) coordinate: ``table[q, k] = rel_pos[q - k + n - 1]``."""
+    """Index relative positions by query and key: ``table[q, k] = rel_pos[q - k + n - 1]``."""
     index = jnp.arange(n)[:, None] - jnp.arange(n)[None, :] + n - 1
     return rel_pos[index]
 
@@ -69,7 +70,7 @@ def _product(spec: str, a: Array, b: Array) -> Array:
 
 
 def _weighted(weights: Float[Array, "*b q k"], v: Float[Array, "*b k c"]) -> Array:
-    """``v`` averaged by ``weights``, divided after the product: fewer divisions, same numbers.
+    """Average ``v`` by ``weights``, divided after the product: fewer divisions, same numbers.
 
     The weights come rounded to the dtype of ``v``, so that numerator and denominator see the
     same rounding.
@@ -86,7 +87,7 @@ def attend_added(
     table_w: Float[Array, "n n c"],
     query_limit: int | None,
 ) -> Float[Array, "1 t c"]:
-    """One head over a single window of ``t = n * n`` tokens, in blocks of queries."""
+    """Attend with one head in a single window of ``t = n * n`` tokens, by blocks of queries."""
     n, c = table_h.shape[1:]
     scale = jnp.asarray(c**-0.5, jnp.float32)
 
@@ -113,7 +114,7 @@ def fold(
     table_h: Float[Array, "n n c"],
     table_w: Float[Array, "n n c"],
 ) -> tuple[Float[Array, "w t c+2*n"], Float[Array, "w t c+2*n"]]:
-    """Queries and keys of one head whose plain product is the whole score."""
+    """Return queries and keys of one head whose plain product is the whole score."""
     n, c = table_h.shape[1:]
     w, t, _ = q.shape
     scale = jnp.asarray(c**-0.5, jnp.float32)
@@ -124,7 +125,7 @@ def fold(
     # Row k of the one-hot table selects key k's own row and column among the 2n terms.
     key = jnp.arange(t)
     one_hot = jnp.concatenate(
-        [key[:, None] // n == jnp.arange(n), key[:, None] % n == jnp.arange(n)], -1
+        [key[:, None] // n == jnp.arange(n)[None], key[:, None] % n == jnp.arange(n)[None]], -1
     ).astype(q.dtype)
     q = jnp.concatenate([scaled, terms_h, terms_w], -1)
     return q, jnp.concatenate([k, jnp.broadcast_to(one_hot, (w, t, 2 * n))], -1)
@@ -137,7 +138,7 @@ def attend_folded(
     table_h: Float[Array, "n n c"],
     table_w: Float[Array, "n n c"],
 ) -> Float[Array, "w t c"]:
-    """One head over ``w`` windows of ``t = n * n`` tokens, all windows at once."""
+    """Attend with one head in ``w`` windows of ``t = n * n`` tokens, all windows at once."""
     q, k = fold(q, k, table_h, table_w)
     scores = _product("wqc,wkc->wqk", q, k)
     return _weighted(jnp.exp(scores - scores.max(-1, keepdims=True)).astype(v.dtype), v)
@@ -149,12 +150,12 @@ def fused_attention(
     v: Float[Array, "w t h c"],
     implementation: Fused = "cudnn",
 ) -> Float[Array, "w t h c"]:
-    """``softmax(q k) v`` that never writes a score to memory, if the implementation is fused."""
+    """Return ``softmax(q k) v``; fused implementations never write a score to memory."""
     return jax.nn.dot_product_attention(q, k, v, scale=1.0, implementation=implementation)
 
 
 def fused_size(c: int, n: int) -> int:
-    """Width of a folded head, a multiple of eight as fused attention wants it."""
+    """Return the width of a folded head, a multiple of eight as fused attention needs it."""
     return -(-(c + 2 * n) // 8) * 8
 
 
@@ -166,7 +167,7 @@ def attend_fused(
     table_w: Float[Array, "n n c"],
     implementation: Fused,
 ) -> Float[Array, "h w t c"]:
-    """All heads and windows at once; values are padded to the width of the folded keys."""
+    """Attend with all heads and windows at once, values padded to the folded keys' width."""
     n, c = table_h.shape[1:]
     folded_q, folded_k = jax.vmap(lambda q, k: fold(q, k, table_h, table_w))(q, k)
 
@@ -181,7 +182,7 @@ def attend_fused(
 def partition(
     qkv: Float[Array, "g g d"], fill: Float[Array, " d"], window: int, heads: int
 ) -> tuple[Array, Array, Array]:
-    """Projected tokens to windows: three arrays (heads, windows, window * window, c).
+    """Cut projected tokens into windows: three arrays (heads, windows, window * window, c).
 
     The official code pads the normalised tokens with zeros *before* the projection, so a padded
     token's query, key and value are the projection's bias (``fill``), and padded keys take part
@@ -201,7 +202,7 @@ def partition(
 
 
 def unpartition(out: Float[Array, "h w t c"], g: int, window: int) -> Float[Array, "{g*g} h*c"]:
-    """Back from windows to the image's tokens in rows, padding cropped."""
+    """Put windows back into the image's tokens in rows, and crop the padding."""
     heads, _, _, c = out.shape
     m = -(-g // window)
     out = out.reshape(heads, m, m, window, window, c).transpose(1, 3, 2, 4, 0, 5)

@@ -1,4 +1,4 @@
-"""Sizes of each part of SAM: frozen, hashable, free of JAX."""
+"""Configurations hold the sizes of each part of SAM: frozen, hashable, free of JAX."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
-    """The ViT image encoder (paper, section 3 and appendix A; official ImageEncoderViT).
+    """Configure the ViT image encoder (paper, section 3, appendix A; official ImageEncoderViT).
 
-    ``image_size`` is the side of the square input in pixels; ``window_size`` the side of an
-    attention window in patches; ``global_blocks`` the blocks that attend to the whole image.
+    ``image_size`` is the side of the square input in pixels, ``window_size`` the side of an
+    attention window in patches; the ``global_blocks`` attend to the whole image.
     """
 
     image_size: int = 1024
@@ -25,19 +25,19 @@ class ImageEncoderConfig:
 
     @property
     def grid(self) -> int:
-        """Side of the image embedding: patches along one side of the input."""
+        """Return the side of the image embedding: patches along one side of the input."""
         return self.image_size // self.patch_size
 
 
 @dataclass(frozen=True)
 class TinyVitConfig:
-    """MobileSAM's image encoder (Wu et al. 2022, Zhang et al. 2023; its tiny_vit_sam.py).
+    """Configure MobileSAM's image encoder (Wu et al. 2022, Zhang et al. 2023; tiny_vit_sam.py).
 
     A stem of stride 4, a stage of convolutions, then stages of windowed attention; each entry of
     a tuple belongs to one stage. Between stages the grid is halved, but not before the last, so
-    that the embedding has a pixel for 16 of the image. No shape tells ``image_size``: the network
-    has no positions, and runs at any. ``num_classes`` is that of the pretraining's classifier,
-    which comes with the weights and is not used; 0: it is left out.
+    that one pixel of the embedding covers 16 x 16 of the image. No shape tells ``image_size``: the
+    network has no position embedding, and runs at any size. ``num_classes`` belongs to the
+    classifier of the pretraining, which comes with the weights and is not used; 0 leaves it out.
     """
 
     image_size: int = 1024
@@ -52,19 +52,19 @@ class TinyVitConfig:
 
     @property
     def grids(self) -> tuple[int, ...]:
-        """Side of the grid in each stage."""
+        """Return the side of the grid in each stage."""
         last = len(self.widths) - 1
         return tuple(self.image_size // 4 // 2 ** min(i, last - 1) for i in range(last + 1))
 
     @property
     def grid(self) -> int:
-        """Side of the image embedding."""
+        """Return the side of the image embedding."""
         return self.grids[-1]
 
 
 @dataclass(frozen=True)
 class PromptEncoderConfig:
-    """Points, boxes and masks (official PromptEncoder)."""
+    """Configure the encoder of points, boxes and masks (official PromptEncoder)."""
 
     embed_dim: int = 256
     mask_channels: int = 16
@@ -72,11 +72,11 @@ class PromptEncoderConfig:
 
 @dataclass(frozen=True)
 class MaskDecoderConfig:
-    """The two-way transformer with the mask and quality heads (official MaskDecoder).
+    """Configure the two-way transformer with mask and quality heads (official MaskDecoder).
 
     ``num_masks`` counts the tokens of ``multimask_output=True``; there is one mask token more,
-    for the single mask. ``hq``: with SAM-HQ's token, whose mask is added to SAM's; of several
-    masks the best is given alone.
+    for the single mask. ``hq`` adds SAM-HQ's token, whose mask is added to SAM's; of
+    several masks only the best is then returned.
     """
 
     embed_dim: int = 256
@@ -92,13 +92,13 @@ class MaskDecoderConfig:
 
     @property
     def masks_given(self) -> int:
-        """Masks of ``multimask_output=True``."""
+        """Return the number of masks that ``multimask_output=True`` gives."""
         return 1 if self.hq else self.num_masks
 
 
 @dataclass(frozen=True)
 class SamConfig:
-    """One Segment Anything model."""
+    """Configure one Segment Anything model."""
 
     image_encoder: ImageEncoderConfig | TinyVitConfig = field(default_factory=ImageEncoderConfig)
     prompt_encoder: PromptEncoderConfig = field(default_factory=PromptEncoderConfig)
@@ -106,41 +106,41 @@ class SamConfig:
 
     @property
     def image_size(self) -> int:
-        """Side of the square network input in pixels."""
+        """Return the side of the square network input in pixels."""
         return self.image_encoder.image_size
 
     @property
     def grid(self) -> int:
-        """Side of the image embedding."""
+        """Return the side of the image embedding."""
         return self.image_encoder.grid
 
     @property
     def low_res_size(self) -> int:
-        """Side of the low-res masks: four times the image embedding."""
+        """Return the side of the low-res masks: four times the image embedding."""
         return 4 * self.grid
 
     @property
     def hq(self) -> bool:
-        """Whether it has SAM-HQ's head."""
+        """Return whether the model has SAM-HQ's head."""
         return self.mask_decoder.hq
 
     def with_hq(self) -> SamConfig:
-        """The same with SAM-HQ's head."""
+        """Return the same configuration with SAM-HQ's head."""
         return replace(self, mask_decoder=replace(self.mask_decoder, hq=True))
 
     @classmethod
     def mobile(cls) -> SamConfig:
-        """MobileSAM: 10.1 M parameters, a third of a million of them unused."""
+        """Return MobileSAM's sizes: 10.1 M parameters, a third of a million of them unused."""
         return cls(TinyVitConfig())
 
     @classmethod
     def vit_b(cls) -> SamConfig:
-        """The official ViT-B: 93.7 M parameters."""
+        """Return the sizes of the official ViT-B: 93.7 M parameters."""
         return cls()
 
     @classmethod
     def vit_l(cls) -> SamConfig:
-        """The official ViT-L: 312.3 M parameters."""
+        """Return the sizes of the official ViT-L: 312.3 M parameters."""
         return cls(
             ImageEncoderConfig(
                 width=1024, depth=24, num_heads=16, mlp_dim=4096, global_blocks=(5, 11, 17, 23)
@@ -149,7 +149,7 @@ class SamConfig:
 
     @classmethod
     def vit_h(cls) -> SamConfig:
-        """The official ViT-H: 641.1 M parameters."""
+        """Return the sizes of the official ViT-H: 641.1 M parameters."""
         return cls(
             ImageEncoderConfig(
                 width=1280, depth=32, num_heads=16, mlp_dim=5120, global_blocks=(7, 15, 23, 31)

@@ -1,8 +1,9 @@
-"""SAM-HQ: finer masks from early features of the encoder (Ke et al. 2023; mask_decoder_hq.py).
+"""SAM-HQ refines masks by early features of the encoder (Ke et al. 2023; mask_decoder_hq.py).
 
-A mask of SAM-HQ is SAM's own plus that of one more token, whose pixels are SAM's upscaled
-embedding, convolved once more, plus features of the image that no prompt changes. These are made
-with the image embedding and travel as channels behind it, so that a click does not pay for them.
+SAM-HQ adds to SAM's mask the mask of one more token, the HQ token. That mask's pixel features are
+SAM's upscaled embedding, convolved once more, plus features of the image that no prompt changes.
+The latter are computed with the image embedding and stored as channels behind it, so that a click
+does not compute them again.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from samjax.model.layers import Conv3x3, Head, LayerNorm, Upscaling, gelu, rando
 
 
 class HqFeatures(nnx.Module):
-    """Image embedding and early features to the embedding that SAM-HQ's decoder takes.
+    """HqFeatures appends features to the image embedding for SAM-HQ's decoder.
 
-    ``early_width`` is that of the early features: the output of the first global block of a ViT,
-    or of TinyViT's second stage.
+    ``early_width`` is the width of the early features: the output of the first global block of a
+    ViT, or of TinyViT's second stage.
     """
 
     def __init__(self, early_width: int, width: int, *, rngs: nnx.Rngs | None):
@@ -28,7 +29,7 @@ class HqFeatures(nnx.Module):
     def __call__(
         self, embedding: Float[Array, "g g c"], early: Float[Array, "n d"]
     ) -> Float[Array, "g g 3*c"]:
-        """The image embedding, then the 16 pixels of each of its squares with c/8 features."""
+        """Return the image embedding, then 16 times c/8 features for each of its pixels."""
         g, _, c = embedding.shape
         features = self.embedding_encoder(embedding.reshape(1, g * g, c))
         features = features + self.compress_vit_feat(early[None])
@@ -36,13 +37,13 @@ class HqFeatures(nnx.Module):
 
 
 def split_embedding(embedding: Float[Array, "g g e"], width: int) -> tuple[Array, Array]:
-    """SAM's image embedding (g, g, width), and the features behind it (g * g, 16, width / 8)."""
+    """Split into SAM's image embedding (g, g, width) and the features (g * g, 16, width / 8)."""
     image, features = embedding[..., :width], embedding[..., width:]
     return image, features.reshape(-1, 16, width // 8)
 
 
 class MaskFeatures(nnx.Module):
-    """Two 3x3 convolutions of the upscaled embedding (official embedding_maskfeature)."""
+    """Two 3x3 convolutions refine the upscaled embedding (official embedding_maskfeature)."""
 
     def __init__(self, width: int, *, rngs: nnx.Rngs | None):
         self.conv1 = Conv3x3(width, 2 * width, rngs=rngs)
@@ -52,10 +53,10 @@ class MaskFeatures(nnx.Module):
     def __call__(
         self, pixels: Float[Array, "p h w c"], weights: Float[Array, "p c"]
     ) -> Float[Array, "p h w"]:
-        """Dot products of the features with ``weights``.
+        """Return the dot products of the features with ``weights``.
 
-        Only these are wanted, so the weights go into the second convolution's kernel: one
-        channel to compute instead of c.
+        Only these are needed, so the weights are multiplied into the second convolution's
+        kernel, which then computes one channel instead of c.
         """
         h, w = pixels.shape[1:3]
         hidden = gelu(self.norm1(self.conv1(pixels)))
@@ -73,7 +74,7 @@ class MaskFeatures(nnx.Module):
 
 
 class HqHead(nnx.Module):
-    """The mask of the additional token."""
+    """HqHead computes the mask of the HQ token."""
 
     def __init__(self, width: int, *, rngs: nnx.Rngs | None):
         self.hf_token = nnx.Param(random(rngs, (1, width), 1.0))
@@ -100,9 +101,10 @@ class HqHead(nnx.Module):
 def best_mask(
     weights: Float[Array, "p t c"], quality: Float[Array, "p t"], multimask: bool | None
 ) -> tuple[Float[Array, "p m c"], Float[Array, "p m"]]:
-    """The tokens whose masks SAM-HQ gives: of several masks only the one of highest quality.
+    """Select the tokens whose masks SAM-HQ returns: of several only the one of highest quality.
 
-    ``multimask``: the best of tokens 1 and up, or token 0; None: token 0, then the best.
+    ``multimask`` True selects the best of tokens 1 and up, False token 0, None token 0, then the
+    best.
     """
     single = weights[:, :1], quality[:, :1]
     if multimask is False:
@@ -120,7 +122,7 @@ def best_mask(
 def fuse(
     sam: Float[Array, "p m h h"], hq: Float[Array, "p h h"], hq_only: Bool[Array, " p"] | None
 ) -> Float[Array, "p m h h"]:
-    """SAM's masks plus the additional one; that one alone where ``hq_only``."""
+    """Add the HQ token's mask to SAM's masks; where ``hq_only``, return it alone."""
     if hq_only is not None:
         sam = jnp.where(hq_only[:, None, None, None], 0.0, sam)
     return sam + hq[:, None]

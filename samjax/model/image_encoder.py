@@ -1,4 +1,7 @@
-"""The ViT image encoder (SAM paper, appendix A; ViTDet; official image_encoder.py)."""
+"""The ViT image encoder turns an image into its embedding.
+
+Sources: SAM paper, appendix A; ViTDet; official image_encoder.py.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from samjax.config import ImageEncoderConfig
 from samjax.model.attention import (
     UNCHUNKED,
     Chunks,
@@ -21,6 +23,7 @@ from samjax.model.attention import (
     relative_table,
     unpartition,
 )
+from samjax.model.config import ImageEncoderConfig
 from samjax.model.hq import HqFeatures
 from samjax.model.layers import MLP, LayerNorm, Linear, dot, gelu, update_blocks, update_each
 
@@ -28,7 +31,7 @@ _EPS = 1e-6
 
 
 class Attention(nnx.Module):
-    """Multi-head attention within windows of ``window`` patches (the grid: global)."""
+    """Attention runs within windows of ``window`` patches, globally if that is the grid's side."""
 
     def __init__(self, config: ImageEncoderConfig, window: int, *, rngs: nnx.Rngs | None):
         width = config.width
@@ -40,7 +43,7 @@ class Attention(nnx.Module):
         self.rel_pos_w = nnx.Param(jnp.zeros((2 * window - 1, head_dim)))
 
     def project(self, x: Float[Array, "t d"]) -> tuple[Array, Array, Array]:
-        """Normalised tokens to queries, keys and values (heads, windows, pixels, c)."""
+        """Project normalised tokens to queries, keys and values (heads, windows, pixels, c)."""
         dtype = self.qkv.kernel[...].dtype
         qkv = self.qkv(x).astype(dtype).reshape(self.grid, self.grid, -1)
         assert self.qkv.bias is not None
@@ -53,7 +56,7 @@ class Attention(nnx.Module):
         v: Float[Array, "h w p c"],
         chunks: Chunks,
     ) -> Float[Array, "t h*c"]:
-        """The heads' outputs side by side, to be projected."""
+        """Attend, and return the heads' outputs side by side, before the output projection."""
         g, n = self.grid, self.window
         table_h = relative_table(self.rel_pos_h[...], n).astype(q.dtype)
         table_w = relative_table(self.rel_pos_w[...], n).astype(q.dtype)
@@ -71,7 +74,7 @@ class Attention(nnx.Module):
 
 
 class Block(nnx.Module):
-    """A transformer block; attention is windowed or global by its window's size."""
+    """A transformer block attends within windows, or globally if its window is the grid."""
 
     def __init__(self, config: ImageEncoderConfig, window: int, *, rngs: nnx.Rngs | None):
         self.norm1 = LayerNorm(config.width, eps=_EPS)
@@ -80,13 +83,15 @@ class Block(nnx.Module):
         self.mlp = MLP(config.width, config.mlp_dim, gelu, rngs=rngs)
 
     def __call__(self, x: Float[Array, "t d"], chunks: Chunks) -> Float[Array, "t d"]:
-        y = self.attn.attend(*self.attn.project(self.norm1(x)), chunks)
+        qkv = self.attn.project(self.norm1(x))
+        with jax.named_scope("attention"):  # for profiles, and for benchmarks.gpu_compile
+            y = self.attn.attend(*qkv, chunks)
         return self.rest(x, y, chunks)
 
     def rest(
         self, x: Float[Array, "t d"], y: Float[Array, "t d"], chunks: Chunks
     ) -> Float[Array, "t d"]:
-        """What each token does for itself, with what it has seen: projection and MLP."""
+        """Apply the output projection and the MLP, with residuals."""
 
         def rest(x: Array, y: Array) -> Array:
             x = x + self.attn.proj(y)
@@ -96,7 +101,7 @@ class Block(nnx.Module):
 
 
 class PatchEmbed(nnx.Module):
-    """Non-overlapping patches to tokens: a convolution whose stride is its kernel's size."""
+    """PatchEmbed turns patches into tokens by a convolution whose stride is its kernel's size."""
 
     def __init__(self, config: ImageEncoderConfig, *, rngs: nnx.Rngs | None):
         # (row, column, colour) flattened, times width
@@ -110,7 +115,7 @@ class PatchEmbed(nnx.Module):
 
 
 class Neck(nnx.Module):
-    """Width of the encoder to width of the image embedding: 1x1 and 3x3 convolution."""
+    """The neck brings the encoder's width to the embedding's by a 1x1 and a 3x3 convolution."""
 
     def __init__(self, width: int, out: int, *, rngs: nnx.Rngs | None):
         self.conv1 = Linear(width, out, use_bias=False, rngs=rngs)
@@ -128,7 +133,10 @@ class Neck(nnx.Module):
 
 
 class ImageEncoder(nnx.Module):
-    """An image to its embedding; with ``hq`` to SAM-HQ's, from its first global block as well."""
+    """ImageEncoder turns an image into its embedding.
+
+    With ``hq`` that is SAM-HQ's embedding, made from the first global block as well.
+    """
 
     def __init__(self, config: ImageEncoderConfig, *, hq: bool = False, rngs: nnx.Rngs | None):
         g = config.grid

@@ -1,4 +1,4 @@
-"""Building blocks shared by the encoders and the decoder.
+"""The encoders and the decoder share these building blocks.
 
 Precision: a product takes its operands in the dtype of its kernel (float32, bfloat16, float16)
 and accumulates in float32; everything else (norms, softmax, residuals, coordinates) is float32.
@@ -13,18 +13,19 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 _Tree = TypeVar("_Tree")
 _Out = TypeVar("_Out")
 
 
 def dot(x: Float[Array, "*b i"], kernel: Float[Array, "i o"]) -> Float[Array, "*b o"]:
-    """``x @ kernel`` with operands in the kernel's dtype and a float32 result.
+    """Return ``x @ kernel`` with operands in the kernel's dtype and a float32 result.
 
-    Asking for float32 output is what makes XLA:CPU choose its fused bfloat16 products.
+    XLA:CPU chooses its fused bfloat16 products only if float32 output is asked for.
     """
     contract = (((x.ndim - 1,), (0,)), ((), ()))
     return lax.dot_general(
@@ -32,18 +33,30 @@ def dot(x: Float[Array, "*b i"], kernel: Float[Array, "i o"]) -> Float[Array, "*
     )
 
 
+def along(x: Num[Array, "*b c"], y: Num[Array, "*a"]) -> Num[Array, "*d"]:
+    """Give ``x`` leading axes of length 1, as many as ``y`` has more.
+
+    JAX would do so by itself, but not under ``jax_numpy_rank_promotion="raise"``.
+    """
+    return x.reshape((1,) * (y.ndim - x.ndim) + x.shape)
+
+
 def gelu(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """The exact GELU (erf), as in torch.nn.GELU; JAX's default is the tanh approximation."""
-    return jax.nn.gelu(x, approximate=False)
+    """Apply the exact GELU in torch.nn.GELU's own form, not JAX's tanh approximation.
+
+    ``jax.nn.gelu(approximate=False)`` is written with erfc, whose two branches of long
+    polynomials keep XLA's fusion for GPUs busy for minutes, and take longer everywhere.
+    """
+    return 0.5 * x * (1 + lax.erf(x * np.float32(0.5**0.5)))
 
 
 def random(rngs: nnx.Rngs | None, shape: tuple[int, ...], scale: float) -> Float[Array, "*s"]:
-    """Initial values; zeros without ``rngs``, for a structure that is filled from a checkpoint."""
+    """Return normal initial values; without ``rngs`` zeros, which a checkpoint then replaces."""
     return jnp.zeros(shape) if rngs is None else scale * jax.random.normal(rngs.params(), shape)
 
 
 def block_size(length: int, limit: int | None) -> int:
-    """The largest divisor of ``length`` that is not above ``limit`` (None: no limit)."""
+    """Return the largest divisor of ``length`` that is not above ``limit`` (None: no limit)."""
     if limit is None or limit >= length:
         return length
     return next(size for size in range(limit, 0, -1) if length % size == 0)
@@ -55,6 +68,8 @@ def map_blocks(function: Callable[[_Tree], _Out], xs: _Tree, limit: int | None) 
     A block that stays in the cache is faster on a CPU, and bounds memory everywhere.
     ``limit`` is the largest block; None applies the function once, to everything.
     """
+    if limit is None:  # the length may be symbolic here, while exporting
+        return function(xs)
     length = jax.tree.leaves(xs)[0].shape[0]
     size = block_size(length, limit)
     if size == length:
@@ -81,7 +96,11 @@ def update_each(function: Callable[..., Array], x: Array, *others: Array) -> Arr
 def update_blocks(
     function: Callable[..., Array], x: Array, *others: Array, limit: int | None
 ) -> Array:
-    """The same by blocks of rows; ``function`` keeps the shape and dtype of its first block."""
+    """Replace blocks of rows of ``x`` by ``function`` of them, in turn and in place.
+
+    ``function`` returns the shape and dtype of its first argument; ``limit`` is the largest block,
+    None applies the function once, to everything.
+    """
     length = x.shape[0]
     size = block_size(length, limit)
     if size == length:
@@ -96,7 +115,7 @@ def map_each(function: Callable[[Array], _Out], xs: Array, one_by_one: bool) -> 
 
 
 class Linear(nnx.Module):
-    """A dense layer; ``kernel`` has shape (inputs, outputs)."""
+    """A dense layer multiplies by ``kernel`` of shape (inputs, outputs) and adds a bias."""
 
     def __init__(self, inputs: int, outputs: int, *, use_bias: bool = True, rngs: nnx.Rngs | None):
         self.kernel = nnx.Param(random(rngs, (inputs, outputs), 0.02))
@@ -104,11 +123,11 @@ class Linear(nnx.Module):
 
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
         y = dot(x, self.kernel[...])
-        return y if self.bias is None else y + self.bias[...]
+        return y if self.bias is None else y + along(self.bias[...], y)
 
 
 class LayerNorm(nnx.Module):
-    """Normalisation over the last axis.
+    """LayerNorm normalises over the last axis.
 
     In NHWC this is the official LayerNorm2d as well. The epsilon differs between the parts of
     SAM: 1e-6 in the image encoder and wherever the official code uses LayerNorm2d, 1e-5
@@ -123,11 +142,12 @@ class LayerNorm(nnx.Module):
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
         mean = x.mean(-1, keepdims=True)
         variance = jnp.square(x - mean).mean(-1, keepdims=True)
-        return (x - mean) * lax.rsqrt(variance + self.eps) * self.scale[...] + self.bias[...]
+        scale, bias = along(self.scale[...], x), along(self.bias[...], x)
+        return (x - mean) * lax.rsqrt(variance + self.eps) * scale + bias
 
 
 class MLP(nnx.Module):
-    """Two dense layers with an activation between (official MLPBlock)."""
+    """An MLP applies two dense layers with an activation between them (official MLPBlock)."""
 
     def __init__(
         self,
@@ -146,7 +166,7 @@ class MLP(nnx.Module):
 
 
 class Conv2x2(nnx.Module):
-    """A 2x2 convolution of stride 2: each 2x2 square of pixels times one matrix."""
+    """A 2x2 convolution of stride 2 multiplies each 2x2 square of pixels by one matrix."""
 
     def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs | None):
         # (row, column, in, out) flattened to (4 * in, out)
@@ -157,11 +177,11 @@ class Conv2x2(nnx.Module):
         b, h, w, c = x.shape
         x = x.reshape(b, h // 2, 2, w // 2, 2, c)  # b y dy x dx c
         x = x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // 2, w // 2, 4 * c)
-        return dot(x, self.kernel[...]) + self.bias[...]
+        return dot(x, self.kernel[...]) + along(self.bias[...], x)
 
 
 class ConvTranspose2x2(nnx.Module):
-    """A 2x2 transposed convolution of stride 2, its output left in squares.
+    """A 2x2 transposed convolution of stride 2 leaves its output in 2x2 squares.
 
     With stride equal to kernel size no output pixel is written twice: the layer is one matrix
     product per pixel, whose outputs are that pixel's 2x2 square. The square stays an axis of
@@ -175,11 +195,12 @@ class ConvTranspose2x2(nnx.Module):
 
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b 4 o"]:
         y = dot(x, self.kernel[...])
-        return y.reshape(*y.shape[:-1], 4, self.bias[...].shape[0]) + self.bias[...]
+        y = y.reshape(*y.shape[:-1], 4, self.bias[...].shape[0])
+        return y + along(self.bias[...], y)
 
 
 class Conv3x3(nnx.Module):
-    """A 3x3 convolution with zeros around the image; ``stride`` 1 or 2."""
+    """A 3x3 convolution pads the image with zeros; ``stride`` is 1 or 2."""
 
     def __init__(
         self,
@@ -205,11 +226,11 @@ class Conv3x3(nnx.Module):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             preferred_element_type=jnp.float32,
         )
-        return y if self.bias is None else y + self.bias[...]
+        return y if self.bias is None else y + along(self.bias[...], y)
 
 
 class Head(nnx.Module):
-    """Dense layers with ReLU between them (official MLP)."""
+    """A head applies dense layers with ReLU between them (official MLP)."""
 
     def __init__(self, widths: tuple[int, ...], *, rngs: nnx.Rngs | None):
         self.layers = nnx.List(Linear(i, o, rngs=rngs) for i, o in pairwise(widths))
@@ -222,9 +243,9 @@ class Head(nnx.Module):
 
 
 class Upscaling(nnx.Module):
-    """Two transposed convolutions: four times the size, each pixel's 4x4 square kept together.
+    """Two transposed convolutions upscale four times and keep each pixel's 4x4 square together.
 
-    ``activated``: the last one is followed by a GELU, too (the mask decoder's own).
+    With ``activated`` a GELU follows the last one, too (the mask decoder's own).
     """
 
     def __init__(

@@ -1,4 +1,6 @@
-"""The two-way transformer with mask and quality heads (official mask_decoder.py, transformer.py).
+"""The mask decoder predicts masks and their quality by a two-way transformer.
+
+Sources: official mask_decoder.py and transformer.py.
 
 Shapes: ``p`` prompts, ``t`` tokens (quality, masks, prompt), ``n`` pixels of the image embedding.
 Image-side arrays have a leading axis ``q`` that is 1 as long as all prompts share the image: the
@@ -17,15 +19,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from samjax.config import MaskDecoderConfig
 from samjax.model.attention import UNCHUNKED, Chunks
+from samjax.model.config import MaskDecoderConfig
 from samjax.model.hq import HqHead, best_mask, fuse, split_embedding
 from samjax.model.layers import MLP, Head, LayerNorm, Upscaling, map_blocks, random
 from samjax.model.token_attention import Attention
 
 
 def select_masks(multimask: bool) -> slice:
-    """The masks that ``multimask_output`` returns, among those of all mask tokens."""
+    """Return the slice of all mask tokens whose masks ``multimask_output`` returns."""
     return slice(1, None) if multimask else slice(0, 1)
 
 
@@ -48,8 +50,8 @@ class TwoWayBlock(nnx.Module):
     def project_image(
         self, image: Float[Array, "q n c"], image_pe: Float[Array, "n c"]
     ) -> tuple[Array, Array, Array]:
-        """The image's part in both cross attentions: keys and values, then queries."""
-        positioned = image + image_pe
+        """Project the image for both cross attentions: keys and values, then queries."""
+        positioned = image + image_pe[None]
         return (
             self.cross_attn_token_to_image.k_proj(positioned),
             self.cross_attn_token_to_image.v_proj(image),
@@ -75,7 +77,7 @@ class TwoWayBlock(nnx.Module):
 
         attn, back = self.cross_attn_token_to_image, self.cross_attn_image_to_token
         if projected is None:
-            positioned = image + image_pe
+            positioned = image + image_pe[None]
             seen = attn.tokens_to_pixels(tokens + token_pe, positioned, image)
         else:
             keys, values, queries = projected
@@ -92,7 +94,7 @@ class TwoWayBlock(nnx.Module):
 
 
 class TwoWayTransformer(nnx.Module):
-    """Alternating attention between prompt tokens and image."""
+    """Prompt tokens and image attend to each other in turn."""
 
     def __init__(self, config: MaskDecoderConfig, *, rngs: nnx.Rngs | None):
         width, inner = config.embed_dim, config.attention_dim
@@ -118,15 +120,15 @@ class TwoWayTransformer(nnx.Module):
             tokens, image = layer(tokens, token_pe, image, image_pe, projected, valid)
         attn = self.final_attn_token_to_image
         if projected is None:
-            seen = attn.tokens_to_pixels(tokens + token_pe, image + image_pe, image)
+            seen = attn.tokens_to_pixels(tokens + token_pe, image + image_pe[None], image)
         else:
-            keys, values = attn.k_proj(image + image_pe), attn.v_proj(image)
+            keys, values = attn.k_proj(image + image_pe[None]), attn.v_proj(image)
             seen = attn(attn.q_proj(tokens + token_pe), keys, values)
         return self.norm_final_attn(tokens + seen), image
 
 
 class MaskDecoder(nnx.Module):
-    """Image embedding and prompt embeddings to masks and their predicted quality."""
+    """The decoder turns image and prompt embeddings into masks and their predicted quality."""
 
     def __init__(self, config: MaskDecoderConfig, *, rngs: nnx.Rngs | None):
         width = config.embed_dim
@@ -154,14 +156,14 @@ class MaskDecoder(nnx.Module):
         hq_only: Bool[Array, " p"] | None = None,
         chunks: Chunks = UNCHUNKED,
     ) -> tuple[Float[Array, "p m 4*g 4*g"], Float[Array, "p m"]]:
-        """Low-res mask logits and predicted IoUs.
+        """Return low-res mask logits and predicted IoUs.
 
-        ``multimask`` chooses the tokens 1 and up, else token 0 alone (official mask_slice);
-        None gives all, the single mask first.
-        ``present`` marks the tokens of ``sparse`` that are not filling.
+        ``multimask`` True chooses the tokens 1 and up, False token 0 alone (official
+        mask_slice); None gives all, the single mask first.
+        ``present`` marks the tokens of ``sparse`` that are no padding.
 
-        SAM-HQ's embedding has its features behind the ``c`` channels, and of several masks it
-        gives the best alone; ``hq_only`` marks the prompts that want the HQ token's mask itself.
+        SAM-HQ's embedding has its features behind the ``c`` channels, and of several masks only
+        the best is returned; ``hq_only`` marks the prompts that want the HQ token's mask itself.
         """
         g, c = image.shape[0], image_pe.shape[-1]
         output_tokens = jnp.concatenate([self.iou_token[...], self.mask_tokens[...]])
@@ -172,7 +174,7 @@ class MaskDecoder(nnx.Module):
         image = image.reshape(1, g * g, c) + dense
         first = self.transformer.layers[0]
         select = slice(None) if multimask is None else select_masks(multimask)
-        per_prompt = image.shape[0] > 1
+        per_prompt = image.shape[0] != 1  # also a symbolic number, while exporting
         tokens_each = len(output_tokens) + sparse.shape[1]
         absorbs = chunks.absorb
         if absorbs is None:
@@ -203,12 +205,12 @@ class MaskDecoder(nnx.Module):
         return map_blocks(decode, (sparse, present, hq_only), together)
 
     def _weights(self, tokens: Array) -> Array:
-        """Each mask token's weights of the upscaled channels, p t c/8."""
+        """Return each mask token's weights of the upscaled channels, p t c/8."""
         heads = list(self.output_hypernetworks_mlps)
         return jnp.stack([head(tokens[:, 1 + i]) for i, head in enumerate(heads)], 1)
 
     def _masks(self, weights: Array, upscaled: Array, g: int) -> Array:
-        """Dot products of each mask's weights with the upscaled pixels."""
+        """Return the dot products of each mask's weights with the upscaled pixels."""
         p, n, _, _, c = upscaled.shape
         masks = jnp.einsum(
             "pmc,pnc->pmn",

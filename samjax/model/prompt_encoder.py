@@ -1,4 +1,4 @@
-"""Points, boxes and masks to tokens and dense embeddings (official prompt_encoder.py)."""
+"""Encode points, boxes and masks as tokens and dense embeddings (official prompt_encoder.py)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from samjax.config import SamConfig
-from samjax.model.layers import Conv2x2, LayerNorm, Linear, gelu, random
+from samjax.model.config import SamConfig
+from samjax.model.layers import Conv2x2, LayerNorm, Linear, along, gelu, random
 
-# What a prompt token is. The first four index the official point_embeddings.
+# Kinds of prompt tokens. The first four index the official point_embeddings.
 NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = 0, 1, 2, 3
 # The official padding token, label -1: it takes part in attention.
 NOT_A_POINT = 4
@@ -21,11 +21,14 @@ ABSENT = 5
 
 
 class Prompts(NamedTuple):
-    """``p`` prompts of at most ``k`` tokens each, for one image; host or device arrays.
+    """Prompts hold ``p`` prompts of at most ``k`` tokens each, for one image.
+
+    Arrays are the host's or the device's.
 
     ``coords`` are (x, y) in pixels of the network's input, float32; ``kinds`` the constants
-    above. ``masks`` are low-res mask logits, used where ``has_mask``; None: no prompt has one.
-    ``hq_only``, for SAM-HQ: masks of the HQ token alone instead of the sum; None: all sums.
+    above. ``masks`` are low-res mask logits, used where ``has_mask``; None means that no prompt
+    has one. For SAM-HQ, ``hq_only`` asks for the HQ token's mask alone instead of the sum; None
+    means the sum for all.
     """
 
     coords: Float[Array | np.ndarray, "p k 2"]
@@ -36,7 +39,7 @@ class Prompts(NamedTuple):
 
 
 class PositionalEncoding(nnx.Module):
-    """Random Fourier features of coordinates (official PositionEmbeddingRandom)."""
+    """Coordinates become random Fourier features (official PositionEmbeddingRandom)."""
 
     def __init__(self, features: int, *, rngs: nnx.Rngs | None):
         self.gaussian_matrix = nnx.Param(random(rngs, (2, features), 1.0))
@@ -46,7 +49,8 @@ class PositionalEncoding(nnx.Module):
         xy = 2 * xy - 1
         matrix = self.gaussian_matrix[...]
         # Written out: a matrix product may run in TF32 or bfloat16, which moves points by pixels.
-        angle = xy[..., :1] * matrix[0] + xy[..., 1:] * matrix[1]
+        first, second = along(matrix[0], xy), along(matrix[1], xy)
+        angle = xy[..., :1] * first + xy[..., 1:] * second
         angle = 2 * jnp.pi * angle
         return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
 
@@ -58,7 +62,7 @@ class PositionalEncoding(nnx.Module):
 
 
 class MaskDownscaling(nnx.Module):
-    """Low-res mask logits to the size and width of the image embedding."""
+    """MaskDownscaling brings low-res mask logits to the size and width of the image embedding."""
 
     def __init__(self, channels: int, width: int, *, rngs: nnx.Rngs | None):
         self.conv1 = Conv2x2(1, channels // 4, rngs=rngs)
@@ -74,7 +78,7 @@ class MaskDownscaling(nnx.Module):
 
 
 class PromptEncoder(nnx.Module):
-    """Prompts to sparse tokens and a dense embedding."""
+    """PromptEncoder turns prompts into sparse tokens and a dense embedding."""
 
     def __init__(self, config: SamConfig, *, rngs: nnx.Rngs | None):
         width = config.prompt_encoder.embed_dim
@@ -92,7 +96,7 @@ class PromptEncoder(nnx.Module):
         coords: Float[Array | np.ndarray, "p k 2"],
         kinds: Int[Array | np.ndarray, "p k"],
     ) -> Float[Array, "p k c"]:
-        """Tokens of points and box corners; pixel coordinates are moved to pixel centres."""
+        """Return tokens of points and box corners; coordinates are moved to pixel centres."""
         position = self.pe_layer((jnp.asarray(coords) + 0.5) / self.image_size)
         kinds = jnp.asarray(kinds)
         position = jnp.where((kinds < NOT_A_POINT)[..., None], position, 0.0)
@@ -107,7 +111,7 @@ class PromptEncoder(nnx.Module):
         masks: Float[Array | np.ndarray, "p m m"] | None,
         has_mask: Bool[Array | np.ndarray, " p"] | None,
     ) -> Float[Array, "q n c"]:
-        """Embedding of the mask prompts: q = p, or 1 (shared by all) where there is none."""
+        """Embed the mask prompts: q = p, or 1 (shared by all) where there is none."""
         absent = self.no_mask_embed[...][None]  # 1 1 c
         n = self.embedding_size**2
         if masks is None:
@@ -118,6 +122,6 @@ class PromptEncoder(nnx.Module):
         return jnp.where(has_mask[:, None, None], embedded, absent)
 
     def image_positions(self) -> Float[Array, "n c"]:
-        """Positional encoding of the image embedding's pixels (official get_dense_pe)."""
+        """Return the encoded positions of the image embedding's pixels (official get_dense_pe)."""
         g = self.embedding_size
         return self.pe_layer.grid(g).reshape(g * g, -1)

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from samjax.config import SamConfig, TinyVitConfig
 from samjax.model.attention import UNCHUNKED, Chunks
+from samjax.model.config import SamConfig, TinyVitConfig
 from samjax.model.image_encoder import ImageEncoder
 from samjax.model.mask_decoder import MaskDecoder
 from samjax.model.prompt_encoder import ABSENT, PromptEncoder, Prompts
@@ -15,7 +15,7 @@ from samjax.model.tiny_vit import TinyVit
 
 
 class PromptDecoder(nnx.Module):
-    """Prompt encoder and mask decoder: all that a click needs once an image is encoded."""
+    """The prompt decoder joins prompt encoder and mask decoder: all that a click needs."""
 
     def __init__(self, config: SamConfig, *, rngs: nnx.Rngs | None):
         self.prompt_encoder = PromptEncoder(config, rngs=rngs)
@@ -30,7 +30,7 @@ class PromptDecoder(nnx.Module):
         image_pe: Float[Array, "n c"] | None = None,
         chunks: Chunks = UNCHUNKED,
     ) -> tuple[Float[Array, "p m 4*g 4*g"], Float[Array, "p m"]]:
-        """Low-res mask logits and predicted IoUs of ``p`` prompts for one image.
+        """Return low-res mask logits and predicted IoUs of ``p`` prompts for one image.
 
         ``image_pe`` is ``prompt_encoder.image_positions()``, which depends on the weights alone;
         given, it is not computed again (a tenth of a click on a CPU).
@@ -49,7 +49,9 @@ class PromptDecoder(nnx.Module):
 
 
 class Sam(nnx.Module):
-    """The whole network; arrays in, arrays out. ``rngs=None`` leaves zeros to be filled.
+    """Sam is the whole network, from arrays to arrays.
+
+    ``rngs=None`` leaves weights of zeros, to be filled from a checkpoint.
 
     >>> sam = Sam(SamConfig.vit_b(), rngs=nnx.Rngs(0))
     >>> embedding = sam.encode(image)                               # (64, 64, 256)
@@ -69,7 +71,7 @@ class Sam(nnx.Module):
     def encode(
         self, image: Float[Array, "s s 3"], chunks: Chunks = UNCHUNKED
     ) -> Float[Array, "g g c"]:
-        """The image embedding of one normalised, padded image (float32).
+        """Return the image embedding of one normalised, padded image (float32).
 
         SAM-HQ's has more channels than the official one: see hq.HqFeatures.
         """
@@ -83,5 +85,5 @@ class Sam(nnx.Module):
         multimask: bool | None,
         chunks: Chunks = UNCHUNKED,
     ) -> tuple[Float[Array, "p m 4*g 4*g"], Float[Array, "p m"]]:
-        """Low-res mask logits and predicted IoUs; see PromptDecoder."""
+        """Return low-res mask logits and predicted IoUs; see PromptDecoder."""
         return self.decoder(image_embedding, prompts, multimask=multimask, chunks=chunks)

@@ -1,4 +1,4 @@
-"""TinyViT, MobileSAM's image encoder (Wu et al. 2022; official tiny_vit_sam.py).
+"""TinyViT is MobileSAM's image encoder (Wu et al. 2022; official tiny_vit_sam.py).
 
 A stem and a stage of convolutions, then stages of attention within windows. Batch normalisation
 uses the running statistics of the training, kept apart from the convolutions so that weights can
@@ -15,30 +15,40 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from samjax.config import TinyVitConfig
 from samjax.model.attention import UNCHUNKED, Chunks, partition, unpartition
+from samjax.model.config import TinyVitConfig
 from samjax.model.hq import HqFeatures
 from samjax.model.image_encoder import Neck
-from samjax.model.layers import Conv3x3, LayerNorm, Linear, gelu, random, update_blocks, update_each
+from samjax.model.layers import (
+    Conv3x3,
+    LayerNorm,
+    Linear,
+    along,
+    gelu,
+    random,
+    update_blocks,
+    update_each,
+)
 
-_BATCH_NORM_EPS, _LAYER_NORM_EPS = 1e-5, 1e-5  # torch's defaults
-_EARLY_STAGE = 1  # whose output SAM-HQ takes
+BATCH_NORM_EPS, _LAYER_NORM_EPS = 1e-5, 1e-5  # torch's defaults
+EARLY_STAGE = 1  # SAM-HQ takes its output
 
 
 class BatchNorm(nnx.Module):
-    """Normalisation by the statistics of the training."""
+    """BatchNorm normalises by the running statistics of the training."""
 
     def __init__(self, width: int):
         self.scale, self.bias = nnx.Param(jnp.ones(width)), nnx.Param(jnp.zeros(width))
         self.mean, self.var = nnx.Param(jnp.zeros(width)), nnx.Param(jnp.ones(width))
 
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-        factor = self.scale[...] * lax.rsqrt(self.var[...] + _BATCH_NORM_EPS)
-        return (x - self.mean[...]) * factor + self.bias[...]
+        factor = self.scale[...] * lax.rsqrt(self.var[...] + BATCH_NORM_EPS)
+        mean, factor, bias = (along(a, x) for a in (self.mean[...], factor, self.bias[...]))
+        return (x - mean) * factor + bias
 
 
 class Depthwise3x3(nnx.Module):
-    """A 3x3 convolution of each channel by itself: a sum of shifted images.
+    """A 3x3 depthwise convolution sums shifted images, each channel by itself.
 
     XLA's grouped convolution takes fifty times as long on a CPU.
     """
@@ -52,11 +62,13 @@ class Depthwise3x3(nnx.Module):
         kernel = self.kernel[...].astype(jnp.float32)
         x = jnp.pad(x, ((1, 1), (1, 1), (0, 0)))
         shifted = [x[i : i + h : s, j : j + w : s] for i in range(3) for j in range(3)]
-        return sum((part * kernel[i] for i, part in enumerate(shifted)), jnp.float32(0))
+        return sum(
+            (part * along(kernel[i], part) for i, part in enumerate(shifted)), jnp.float32(0)
+        )
 
 
 class ConvNorm(nnx.Module):
-    """A convolution without bias, then batch normalisation (official Conv2d_BN)."""
+    """Batch normalisation follows a convolution without bias (official Conv2d_BN)."""
 
     def __init__(self, conv: Linear | Conv3x3 | Depthwise3x3, width: int):
         self.conv, self.norm = conv, BatchNorm(width)
@@ -72,7 +84,7 @@ def _dense(inputs: int, outputs: int, *, rngs: nnx.Rngs | None) -> ConvNorm:
 
 
 class Stem(nnx.Module):
-    """The image to a quarter of its size (official PatchEmbed)."""
+    """The stem brings the image to a quarter of its size (official PatchEmbed)."""
 
     def __init__(self, width: int, *, rngs: nnx.Rngs | None):
         def halve(inputs: int, outputs: int) -> ConvNorm:
@@ -86,7 +98,7 @@ class Stem(nnx.Module):
 
 
 class ConvBlock(nnx.Module):
-    """An inverted bottleneck with a residual (official MBConv)."""
+    """A convolution block is an inverted bottleneck with a residual (official MBConv)."""
 
     def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs | None):
         self.conv1 = _dense(width, hidden, rngs=rngs)
@@ -98,7 +110,10 @@ class ConvBlock(nnx.Module):
 
 
 class Merging(nnx.Module):
-    """To the next stage's width, and to its grid by ``stride`` (official PatchMerging)."""
+    """Merging brings tokens to the next stage's width, and to its grid by ``stride``.
+
+    Source: official PatchMerging.
+    """
 
     def __init__(self, width: int, outputs: int, stride: int, *, rngs: nnx.Rngs | None):
         self.conv1 = _dense(width, outputs, rngs=rngs)
@@ -110,14 +125,14 @@ class Merging(nnx.Module):
 
 
 def bias_table(biases: Float[Array, "h {n*n}"], n: int) -> Float[Array, "h t t"]:
-    """Attention biases by (query, key) pixel of an n x n window: by the distance in y and in x."""
+    """Index attention biases by (query, key) pixel of an n x n window: by distance in y and x."""
     y, x = jnp.divmod(jnp.arange(n * n), n)
-    distance = abs(y[:, None] - y) * n + abs(x[:, None] - x)
+    distance = abs(y[:, None] - y[None]) * n + abs(x[:, None] - x[None])
     return biases[:, distance]
 
 
 class WindowAttention(nnx.Module):
-    """Multi-head attention within windows, with a learned bias for each distance.
+    """Multi-head attention within windows adds a learned bias for each distance.
 
     The official code pads before the norm, which turns zeros into the norm's bias: a padded
     token's query, key and value are the projection of that bias, and padded keys take part.
@@ -145,7 +160,7 @@ class WindowAttention(nnx.Module):
 
         def head(q: Array, k: Array, v: Array, bias: Array) -> Array:
             scores = jnp.einsum("wqc,wkc->wqk", q, k, preferred_element_type=jnp.float32)
-            weights = jax.nn.softmax(scale * scores + bias, -1).astype(dtype)
+            weights = jax.nn.softmax(scale * scores + bias[None], -1).astype(dtype)
             out = jnp.einsum("wqk,wkc->wqc", weights, v, preferred_element_type=jnp.float32)
             return out.astype(dtype)
 
@@ -155,7 +170,7 @@ class WindowAttention(nnx.Module):
 
 
 class PerceptronBlock(nnx.Module):
-    """A norm and two dense layers (official Mlp)."""
+    """A perceptron block applies a norm and two dense layers (official Mlp)."""
 
     def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs | None):
         self.norm = LayerNorm(width, eps=_LAYER_NORM_EPS)
@@ -167,7 +182,7 @@ class PerceptronBlock(nnx.Module):
 
 
 class AttentionBlock(nnx.Module):
-    """Attention, a depthwise convolution, a perceptron (official TinyViTBlock)."""
+    """The block applies attention, a depthwise convolution and an MLP (official TinyViTBlock)."""
 
     def __init__(self, config: TinyVitConfig, stage: int, *, rngs: nnx.Rngs | None):
         width = config.widths[stage]
@@ -184,7 +199,7 @@ class AttentionBlock(nnx.Module):
 
 
 class Stage(nnx.Module):
-    """Blocks on one grid, then the way to the next stage, if there is one."""
+    """A stage applies blocks on one grid, then merges for the next stage, if there is one."""
 
     def __init__(self, config: TinyVitConfig, stage: int, *, rngs: nnx.Rngs | None):
         width, grids = config.widths[stage], config.grids
@@ -208,14 +223,16 @@ class Stage(nnx.Module):
 
 
 class TinyVit(nnx.Module):
-    """An image to its embedding; with ``hq`` to SAM-HQ's, from the second stage as well.
+    """TinyViT turns an image into its embedding.
+
+    With ``hq`` that is SAM-HQ's embedding, made from the second stage as well.
 
     ``norm_head`` and ``head`` are the classifier of the pretraining: part of every checkpoint,
     and of no result.
     """
 
     def __init__(self, config: TinyVitConfig, *, hq: bool = False, rngs: nnx.Rngs | None):
-        last, early = config.widths[-1], config.widths[_EARLY_STAGE + 1]
+        last, early = config.widths[-1], config.widths[EARLY_STAGE + 1]
         self.config = config
         self.patch_embed = Stem(config.widths[0], rngs=rngs)
         self.layers = nnx.List(
@@ -233,7 +250,7 @@ class TinyVit(nnx.Module):
         x = early = self.patch_embed(image)
         for i, stage in enumerate(self.layers):
             x = stage(x, chunks)
-            if i == _EARLY_STAGE:
+            if i == EARLY_STAGE:
                 early = x
         embedding = self.neck(x.reshape(-1, x.shape[-1]), x.shape[0])
         if self.hq is None:

@@ -1,6 +1,7 @@
-"""Attention of the mask decoder, between a few tokens and the thousands of an image's pixels.
+"""The mask decoder attends between a few tokens and the thousands of an image's pixels.
 
-Two exact implementations of the cross attentions:
+The cross attentions have two exact implementations:
+
 - *projected*: keys, values and queries of all pixels are projected, as the official code does;
 - *absorbed*: the projections move to the tokens' side, ``(x Wk) . q = x . (Wk q)`` and
   ``sum_n w_n (x_n Wv) = (sum_n w_n x_n) Wv``, head by head, so that pixels are multiplied by
@@ -21,7 +22,7 @@ from samjax.model.layers import Linear
 
 
 class Attention(nnx.Module):
-    """Multi-head attention; ``inner`` is the width of the projections."""
+    """Multi-head attention projects to the width ``inner`` and back."""
 
     def __init__(self, width: int, inner: int, num_heads: int, *, rngs: nnx.Rngs | None):
         self.width, self.inner, self.num_heads = width, inner, num_heads
@@ -53,7 +54,7 @@ class Attention(nnx.Module):
         return self.out_proj(out.reshape(*out.shape[:2], -1))
 
     def absorbs(self, tokens: int) -> bool:
-        """Whether the absorbed implementation takes fewer operations for so many tokens."""
+        """Return whether the absorbed implementation takes fewer operations for so many tokens."""
         return self.num_heads * tokens * self.width < (self.width + tokens) * self.inner
 
     def tokens_to_pixels(
@@ -75,7 +76,7 @@ class Attention(nnx.Module):
         total = weights.astype(jnp.float32).sum(-1, keepdims=True)
         mean = (_matmul(weights, values, dtype) / total).reshape(p, heads, t, width)
         out = jnp.einsum("phtc,che->pthe", mean, self._by_head(self.v_proj))
-        return self.out_proj(out.reshape(p, t, self.inner) + self._bias(self.v_proj))
+        return self.out_proj(out.reshape(p, t, self.inner) + self._bias(self.v_proj)[None, None])
 
     def pixels_to_tokens(
         self,
@@ -98,7 +99,8 @@ class Attention(nnx.Module):
         v = self._heads(self.v_proj(values))
         kernel = self.out_proj.kernel[...].astype(jnp.float32).reshape(heads, -1, width)
         v = jnp.einsum("pthe,hec->phtc", v, kernel)
-        return _matmul(weights, v.reshape(p, heads * t, width), dtype) + self._bias(self.out_proj)
+        out = _matmul(weights, v.reshape(p, heads * t, width), dtype)
+        return out + self._bias(self.out_proj)[None, None]
 
     def _heads(self, x: Float[Array, "p t {self.inner}"]) -> Float[Array, "p t h e"]:
         return x.reshape(*x.shape[:2], self.num_heads, -1)

@@ -1,7 +1,7 @@
-"""Grounding DINO and OWLv2 as detectors of phrases, through transformers.
+"""Run Grounding DINO and OWLv2 as open-vocabulary detectors, through transformers.
 
-The only file of the library that uses torch: it needs the extra ``text``, and imports it on the
-first call of ``load_detector``.
+This is the only module of the library that uses torch: it needs the extra ``text``, and imports
+torch on the first call of ``load_detector``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 from PIL import Image
 
-from samjax.crops import suppress
 from samjax.errors import DetectorError, PromptError
+from samjax.files import given_path
+from samjax.masks.nms import suppress
 
 DEFAULT_DETECTOR = "IDEA-Research/grounding-dino-tiny"
 _EXTRA = "pip install 'samjax[text]'"
@@ -30,7 +31,7 @@ Found = tuple[Float32[np.ndarray, "n 4"], Float32[np.ndarray, " n"], tuple[str, 
 def phrase_spans(
     tokens: Sequence[int], separator: int, count: int
 ) -> Bool[np.ndarray, "phrases tokens"]:
-    """Which tokens of "[CLS] a dog . a cat . [SEP]" belong to which of ``count`` phrases."""
+    """Mark which tokens of "[CLS] a dog . a cat . [SEP]" belong to which of ``count`` phrases."""
     spans = np.zeros((count, len(tokens)), bool)
     phrase = 0
     for position, token in enumerate(tokens[1:-1], 1):
@@ -42,7 +43,12 @@ def phrase_spans(
 
 
 def corners(boxes: Float[np.ndarray, "q 4"], size: tuple[int, int]) -> Float32[np.ndarray, "q 4"]:
-    """Relative centre, width and height to x0, y0, x1, y1 in pixels; ``size`` is what 1 means."""
+    """Convert relative (centre, width, height) to x0, y0, x1, y1 in pixels.
+
+    Args:
+        boxes: cx, cy, w, h relative to ``size``.
+        size: (H, W) in pixels that relative 1 stands for.
+    """
     centre, extent = boxes[:, :2], boxes[:, 2:]
     height, width = size
     scale = np.array([width, height, width, height], np.float32)
@@ -56,7 +62,7 @@ def keep_best(
     kinds: Int[np.ndarray, " q"],
     nms_threshold: float,
 ) -> Int[np.ndarray, " kept"]:
-    """Indices that stay, by falling score: of two boxes of one kind that overlap, the surer."""
+    """Apply NMS within each class and return the kept indices by descending score."""
     kept = []
     for kind in np.unique(kinds):
         group = np.flatnonzero(kinds == kind)
@@ -66,7 +72,11 @@ def keep_best(
 
 
 class _Adapter:
-    """A model and its processor; ``box_threshold`` is the confidence from which a box counts."""
+    """Runs a transformers model with its processor; subclasses turn its outputs into boxes.
+
+    Boxes need a confidence above ``box_threshold``; NMS within each phrase drops those that
+    overlap a better one by more than the IoU ``nms_threshold``.
+    """
 
     def __init__(self, model: Any, processor: Any, box_threshold: float, nms_threshold: float):
         if not (math.isfinite(box_threshold) and 0 <= box_threshold < 1):
@@ -77,17 +87,22 @@ class _Adapter:
         self.nms_threshold = nms_threshold
 
     def _tokens(self, text: str) -> int:
-        """Number of tokens, with those that mark start and end."""
+        """Count the tokens of a text, including the start and end tokens."""
         tokenizer = self.processor.tokenizer
         return len(tokenizer.tokenize(text)) + tokenizer.num_special_tokens_to_add()
 
     def _run(
         self, image: UInt8[np.ndarray, "H W 3"], text: Any
     ) -> tuple[Float32[np.ndarray, "q t"], Float32[np.ndarray, "q 4"]]:
-        """Probabilities (queries x tokens or phrases) and boxes (relative centre and size)."""
+        """Run the model on an image and its text.
+
+        Returns:
+            Probabilities, queries x tokens (or phrases), and boxes, queries x (cx, cy, w, h)
+            relative to the image.
+        """
         import torch
 
-        # As a PIL image, whose axes no processor has to guess.
+        # A PIL image, because processors guess the axis order of arrays.
         inputs = self.processor(images=Image.fromarray(image), text=text, return_tensors="pt")
         try:
             with torch.inference_mode():
@@ -112,13 +127,14 @@ class _Adapter:
 
 
 class GroundingDino(_Adapter):
-    """Grounding DINO (arXiv 2303.05499): all phrases in one text, one score for each token.
+    """Detects phrases with Grounding DINO (arXiv 2303.05499).
 
-    A box has the score of its best token, as in the official code. Its label is the phrase of
-    the best token that is a word; the official label, all tokens above the text threshold strung
-    together, need not be any of the phrases. A box that answers the dots only is dropped.
+    The model reads all phrases in one text and scores each token. A box has the score of its best
+    token, as in the official code. Its label is the phrase of the best token within a phrase; the
+    official label joins all tokens above the text threshold and need not be any of the phrases. A
+    box that matches only the dots between phrases is dropped.
 
-    Thresholds are those of the official demo, and of Grounded SAM's for the suppression.
+    The default thresholds are those of the official demo; the NMS threshold is Grounded SAM's.
     """
 
     def __init__(
@@ -133,24 +149,24 @@ class GroundingDino(_Adapter):
         self.text_threshold = text_threshold
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"], phrases: Sequence[str], /) -> Found:
-        """Boxes (pixels), scores and labels; see ``samjax.text.Detector``.
+        """Detect phrases: boxes (pixels), scores, labels; see ``samjax.text.segment.Detector``.
 
         Raises:
-            PromptError: phrases that the model cannot tell apart, or too many words.
+            PromptError: a phrase contains a separator, or the phrases have too many tokens.
         """
         for phrase in phrases:
             for mark in ".?":
                 if mark in phrase:
                     raise PromptError(
-                        f"phrase {phrase!r} has a {mark!r}: Grounding DINO parts phrases there; "
+                        f"phrase {phrase!r} has a {mark!r}: Grounding DINO splits phrases there; "
                         "leave it out"
                     )
         text = ". ".join(phrase.lower() for phrase in phrases) + "."
         length, most = self._tokens(text), self.model.config.max_text_len
         if length > most:
             raise PromptError(
-                f"phrases of {length} tokens together: Grounding DINO reads {most}; give fewer or "
-                "shorter phrases at a time"
+                f"the phrases have {length} tokens together: Grounding DINO reads at most {most}; "
+                "give fewer or shorter phrases at a time"
             )
         tokens = self.processor.tokenizer(text)["input_ids"]
         probabilities, relative = self._run(image, text)
@@ -170,10 +186,11 @@ def _largest(
 
 
 class Owlv2(_Adapter):
-    """OWLv2 (arXiv 2306.09683): one text a phrase, one box a patch of the image.
+    """Detects phrases with OWLv2 (arXiv 2306.09683).
 
-    Neighbouring patches answer the same object, hence the suppression. The phrases are taken as
-    they are; the paper's prompts are like "a photo of a dog". The threshold is transformers'.
+    The model reads each phrase as a text of its own and predicts one box for each image patch.
+    Neighbouring patches detect the same object, hence NMS. Phrases are passed on unchanged; the
+    paper's prompts are like "a photo of a dog". The default threshold is transformers'.
     """
 
     def __init__(
@@ -182,18 +199,18 @@ class Owlv2(_Adapter):
         super().__init__(model, processor, box_threshold, nms_threshold)
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"], phrases: Sequence[str], /) -> Found:
-        """Boxes (pixels), scores and labels; see ``samjax.text.Detector``.
+        """Detect phrases: boxes (pixels), scores, labels; see ``samjax.text.segment.Detector``.
 
         Raises:
-            PromptError: a phrase that is too long.
+            PromptError: a phrase is too long.
         """
         most = self.model.config.text_config.max_position_embeddings
         for phrase in phrases:
             length = self._tokens(phrase)
             if length > most:
                 raise PromptError(
-                    f"phrase {phrase!r} is {length} tokens long: OWLv2 reads {most} of each; "
-                    "shorten it, or part phrases with dots"
+                    f"phrase {phrase!r} has {length} tokens: OWLv2 reads at most {most} of each; "
+                    "shorten it, or separate phrases with dots"
                 )
         probabilities, relative = self._run(image, [list(phrases)])
         scores, kinds = probabilities.max(axis=1), probabilities.argmax(axis=1)
@@ -205,7 +222,7 @@ class Owlv2(_Adapter):
         )
 
 
-# By transformers' model type. MM Grounding DINO has Grounding DINO's inputs and outputs.
+# Keys are transformers' model types. MM Grounding DINO has Grounding DINO's inputs and outputs.
 FAMILIES: dict[str, Callable[..., GroundingDino | Owlv2]] = {
     "grounding-dino": GroundingDino,
     "mm-grounding-dino": GroundingDino,
@@ -226,14 +243,14 @@ def load_detector(
         name: a folder that ``save_pretrained`` wrote, or a name such as
             "IDEA-Research/grounding-dino-base" or "google/owlv2-base-patch16-ensemble", fetched
             once by transformers.
-        box_threshold: confidence from which a box counts, 0 to 1; default: the family's.
-        device: of torch, such as "cpu" or "cuda:1"; default: CUDA if torch has it.
+        box_threshold: confidence above which boxes are kept, 0 to 1; default: the family's.
+        device: torch device, such as "cpu" or "cuda:1"; default: CUDA if torch has it.
         options: nms_threshold, and Grounding DINO's text_threshold.
 
     Raises:
-        DetectorError: torch or transformers missing; no such folder or name; another kind of
-            model; or weights that do not fit.
-        PromptError: a threshold outside 0 to 1.
+        DetectorError: torch or transformers is missing, there is no such folder or name, the
+            model is of another kind, or weights are missing.
+        PromptError: a threshold is outside 0 to 1.
     """
     try:
         import torch
@@ -251,7 +268,7 @@ def load_detector(
         except DetectorError:
             if not fetched:
                 raise
-            # Not in the cache: with it, transformers would ask the network all the same.
+            # Tried only now, since transformers asks the network even for what the cache holds.
             parts = _read(transformers, name, source, offline=False)
     family, model, report, processor = parts
     _check_complete(name, model, report, processor)
@@ -267,7 +284,10 @@ def load_detector(
 
 
 def _check_complete(name: str, model: Any, report: dict[str, Any], processor: Any) -> None:
-    """transformers fills missing weights with random numbers and a tokenizer with nothing."""
+    """Refuse a checkpoint with missing weights or tokenizer files.
+
+    transformers initializes missing weights at random and accepts an empty tokenizer.
+    """
     weights = {key for key, _ in model.named_parameters()}
     missing = sorted(weights & set(report["missing_keys"]))
     if missing:
@@ -284,8 +304,8 @@ def _check_complete(name: str, model: Any, report: dict[str, Any], processor: An
 
 
 def _locate(name: str) -> tuple[str, bool]:
-    """What transformers is to read, and whether it is a name on Hugging Face."""
-    given = Path(name).expanduser()
+    """Return the source that transformers reads, and whether it is a name on Hugging Face."""
+    given = given_path(name, DetectorError)
     if given.is_file():
         raise DetectorError(f"{name}: is a file; give the folder that save_pretrained wrote")
     if given.exists():
@@ -305,7 +325,7 @@ def _locate(name: str) -> tuple[str, bool]:
 def _read(
     transformers: Any, name: str, source: str, *, offline: bool
 ) -> tuple[Callable[..., GroundingDino | Owlv2], Any, dict[str, Any], Any]:
-    """The adapter, the model, transformers' report on its weights, and the processor."""
+    """Read the adapter's class, the model, transformers' loading report and the processor."""
     try:
         config = transformers.AutoConfig.from_pretrained(source, local_files_only=offline)
         if config.model_type in FAMILIES:
@@ -316,10 +336,10 @@ def _read(
             return FAMILIES[config.model_type], model, report, processor
     except Exception as error:  # transformers, its hub client and its readers raise many kinds
         advice = (
-            "not to be had from Hugging Face ({}); check the name and the network, or give the "
-            "folder of a detector"
+            "cannot be fetched from Hugging Face ({}); check the name and the network, or give "
+            "the folder of a detector"
             if source == name and not Path(name).exists()
-            else "cannot be loaded as a detector ({}); is it whole?"
+            else "cannot be loaded as a detector ({}); check that its files are complete"
         )
         raise DetectorError(f"{name}: {advice.format(_first_line(error))}") from error
     raise DetectorError(
@@ -334,9 +354,9 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """Without reports of transformers and its hub client: what matters becomes an error of ours.
+    """Silence the logs of transformers and its hub client; problems are raised as errors instead.
 
-    Progress bars stay where somebody watches.
+    Progress bars stay on a terminal.
     """
     from huggingface_hub import logging as hub_logging
 

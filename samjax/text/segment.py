@@ -1,9 +1,9 @@
-"""Text prompts: a detector turns phrases into boxes, SAM turns the boxes into masks.
+"""Segment from text prompts: a detector turns phrases into boxes, SAM turns boxes into masks.
 
 SAM's paper shows text prompts (section 7.5), but that text encoder was never released: no SAM
-checkpoint understands words. What finds "a dog" here is a second model, the detector, and its
-mistakes are not SAM's. ``samjax.detectors`` has Grounding DINO and OWLv2; any function with the
-same arguments and results will do.
+checkpoint understands words. A second model, the detector, finds "a dog" here, and its mistakes
+are not SAM's. ``samjax.text.detectors`` has Grounding DINO and OWLv2; any function with the same
+arguments and results works, too.
 """
 
 from __future__ import annotations
@@ -16,23 +16,25 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from samjax.detectors import DEFAULT_DETECTOR, load_detector
-from samjax.embeddings import hash_pixels
-from samjax.engine import Segmenter
+from samjax.arguments import texts
+from samjax.engine.segmenter import Segmenter
 from samjax.errors import DetectorError, PromptError
-from samjax.image import read_image
+from samjax.image.preset import hash_pixels, read_for
+from samjax.image.read import read_image
 from samjax.predictor import SamPredictor
-from samjax.preprocess import read_for
+from samjax.text.detectors import DEFAULT_DETECTOR, load_detector
 
-_EXAMPLE = "give phrases parted by dots, such as 'a dog . a cat .'"
+_EXAMPLE = "give phrases separated by dots, such as 'a dog . a cat .'"
 _loaded = lru_cache(maxsize=1)(load_detector)  # the next image should not wait for the weights
 
 
 class Detections(NamedTuple):
-    """What a detector found in one image.
+    """Holds the boxes that a detector found in one image.
 
-    ``boxes``: x0, y0, x1, y1 in pixels of the original image; ``scores``: its confidence;
-    ``labels``: the phrase that each box answers.
+    Attributes:
+        boxes: x0, y0, x1, y1 in pixels of the original image.
+        scores: the detector's confidence in each box.
+        labels: the phrase that each box matches.
     """
 
     boxes: Float32[np.ndarray, "n 4"]
@@ -42,9 +44,9 @@ class Detections(NamedTuple):
 
 @runtime_checkable
 class Detector(Protocol):
-    """Finds what phrases name: any function of an image and phrases.
+    """Detects the objects that phrases name; any function with this signature is a detector.
 
-    It gets an RGB image (H x W x 3 uint8) and the phrases, and returns boxes (N x 4, x0, y0, x1,
+    It takes an RGB image (H x W x 3 uint8) and the phrases, and returns boxes (N x 4, x0, y0, x1,
     y1 in pixels of that image), scores (N) and labels (N strings); N may be 0.
     """
 
@@ -54,11 +56,14 @@ class Detector(Protocol):
 
 
 class LabelledMasks(NamedTuple):
-    """One mask for each box that the detector found, by falling confidence of the detector.
+    """Holds one mask for each detected box, by descending confidence of the detector.
 
-    ``masks``: of the original image's size; ``boxes``: x0, y0, x1, y1 in its pixels, clipped to
-    it; ``detector_scores``: how sure the detector is of the box and its label; ``scores``: SAM's
-    predicted IoU, how good it thinks the mask is.
+    Attributes:
+        masks: bool, of the original image's size.
+        boxes: x0, y0, x1, y1 in pixels of the original image, clipped to it.
+        detector_scores: the detector's confidence in each box and its label.
+        scores: SAM's predicted IoU of each mask.
+        labels: the phrase that each box matches.
     """
 
     masks: Bool[np.ndarray, "n H W"]
@@ -69,14 +74,14 @@ class LabelledMasks(NamedTuple):
 
 
 def parse_phrases(text: str | Sequence[str]) -> tuple[str, ...]:
-    """ "a dog . a cat ." to ("a dog", "a cat"); a sequence of phrases is taken as it is.
+    """Split "a dog . a cat ." into ("a dog", "a cat"); a sequence of phrases is not split.
 
-    Spaces are tidied up, and of equal phrases (whatever their case) the first stays.
+    Whitespace is normalized, and of equal phrases (ignoring case) the first is kept.
 
     Raises:
-        PromptError: no phrase.
+        PromptError: the text has no phrase.
     """
-    parts = text.split(".") if isinstance(text, str) else list(text)
+    parts = text.split(".") if isinstance(text, str) else texts(text, "text")
     phrases: dict[str, str] = {}
     for part in parts:
         if phrase := " ".join(part.split()):
@@ -92,13 +97,13 @@ def parse_phrases(text: str | Sequence[str]) -> tuple[str, ...]:
 def detect(
     detector: Detector, image: UInt8[np.ndarray, "H W 3"], phrases: Sequence[str]
 ) -> Detections:
-    """Ask a detector and check its answer.
+    """Run a detector and check its results.
 
-    Boxes are clipped to the image, those with nothing left are dropped, and the rest are sorted
-    by falling score.
+    Boxes are clipped to the image, boxes outside it are dropped, and the rest are sorted by
+    descending score.
 
     Raises:
-        DetectorError: boxes, scores or labels of a wrong shape, number or kind.
+        DetectorError: boxes, scores or labels have a wrong shape, number or type.
     """
     name = getattr(detector, "__name__", None) or type(detector).__name__
     found = detector(image, tuple(phrases))
@@ -122,7 +127,7 @@ def _checked(name: str, boxes: Any, scores: Any, labels: Any, size: tuple[int, .
         )
     if confidence.ndim != 1:
         raise DetectorError(
-            f"detector {name} returned scores of shape {confidence.shape}: give one a box"
+            f"detector {name} returned scores of shape {confidence.shape}: give one for each box"
         )
     words = tuple(labels) if isinstance(labels, Iterable) and not isinstance(labels, str) else None
     if words is None or not all(isinstance(word, str) for word in words):
@@ -130,7 +135,7 @@ def _checked(name: str, boxes: Any, scores: Any, labels: Any, size: tuple[int, .
     if not len(corners) == len(confidence) == len(words):
         raise DetectorError(
             f"detector {name} returned {len(corners)} boxes, {len(confidence)} scores and "
-            f"{len(words)} labels: give one of each an object"
+            f"{len(words)} labels: give one of each for each object"
         )
     for i in np.flatnonzero((corners[:, 2:] < corners[:, :2]).any(axis=1))[:1]:
         raise DetectorError(
@@ -170,27 +175,27 @@ def segment_text(
     *,
     box_threshold: float | None = None,
 ) -> LabelledMasks:
-    """Masks of what a text names, by way of a detector.
+    """Segment the objects that a text names: a detector finds boxes, SAM predicts their masks.
 
     >>> found = samjax.segment_text(samjax.load("vit_b"), "photo.jpg", "a dog . a cat .")
     >>> for mask, label in zip(found.masks, found.labels): ...
 
     Args:
-        sam: a model, or a predictor: it then has the image set afterwards, to go on with clicks,
-            and does not encode an image again that is set already.
+        sam: a model, or a predictor. A predictor keeps the image set afterwards, to go on with
+            clicks, and does not encode an image again that is already set.
         image: H x W x 3 uint8 array, PIL image or path.
-        text: phrases parted by dots, or a sequence of phrases.
+        text: phrases separated by dots, or a sequence of phrases.
         detector: a function (see ``Detector``), or a folder or Hugging Face name of Grounding
             DINO or OWLv2 (needs the extra ``text``).
-        box_threshold: confidence from which a named detector's boxes count; lower finds more.
+        box_threshold: confidence above which a named detector's boxes are kept; lower finds more.
 
     Returns:
-        One mask a box, of any number: none where the detector finds nothing.
+        One mask for each box; none if the detector finds nothing.
 
     Raises:
-        PromptError: no phrase, or a threshold for a detector that has its own.
-        DetectorError: a detector that cannot be loaded, or that returns something else than boxes.
-        ImageError: unreadable, or not an image.
+        PromptError: there is no phrase, or box_threshold is given with a detector function.
+        DetectorError: the detector cannot be loaded, or does not return boxes.
+        ImageError: the image is unreadable, or is not an image.
     """
     phrases = parse_phrases(text)
     pixels = read_image(image)
@@ -198,7 +203,7 @@ def segment_text(
         detector = _loaded(detector, box_threshold=box_threshold)
     elif box_threshold is not None:
         raise PromptError(
-            "box_threshold with a detector that is loaded already: give it to load_detector"
+            "box_threshold with a detector that is already loaded: give it to load_detector"
         )
     found = detect(detector, pixels, phrases)
     if isinstance(sam, SamPredictor):
@@ -209,13 +214,13 @@ def segment_text(
     predictor = sam
     if isinstance(predictor, Segmenter):
         predictor = SamPredictor(predictor)
-        predictor.set_image(image)  # not the pixels: some presets need more than 8 bits
+        predictor.set_image(image)  # not `pixels`: some presets need more than 8 bits
     masks, scores, _ = predictor.predict_many(boxes=found.boxes, multimask_output=False)
     return LabelledMasks(masks[:, 0], found.boxes, found.scores, scores[:, 0], found.labels)
 
 
 def _set_image(predictor: SamPredictor, image: Any) -> None:
-    """Set an image unless it is the current one."""
+    """Set an image unless it is already the current one."""
     current = predictor.current_embedding.image_hash if predictor.is_image_set else None
     if current != hash_pixels(read_for(predictor.model.preset, image)):
         predictor.set_image(image)

@@ -1,4 +1,4 @@
-"""One picture of all the masks of an image, as the automatic generator gives them."""
+"""Draw all the masks of an image, as the automatic generator returns them, in one picture."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from jaxtyping import Float32, Int, Integer, UInt8
 from PIL import Image, ImageFilter
 
 from samjax.annotations import to_label_map
-from samjax.annotations.records import Record
 from samjax.errors import ImageError
-from samjax.viz import PALETTE, Colour
+from samjax.masks.rle import Record
+from samjax.palette import DARK, PALETTE
 
-_SHADOW: Colour = (17, 24, 39)
-_BAND_ROWS = 128  # blended at once: the float copy stays in the cache
+_BAND_ROWS = 128  # rows blended at once, so that their float copy stays in the cache
 
 
 def draw_masks(
@@ -26,21 +25,21 @@ def draw_masks(
     outline: bool = True,
     seed: int = 0,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw all masks over a copy of an image, each in one clear colour with a thin edge.
+    """Draw all masks over a copy of an image, each in one colour with a thin edge.
 
-    A pixel takes the colour of the smallest mask it lies in, so that small masks stand on large
-    ones and colours never mix. Masks that touch or lie close get different colours.
+    A pixel takes the colour of the smallest mask that contains it, so that small masks lie on top
+    of large ones and colours never mix. Masks that touch or lie close get different colours.
 
     Args:
         image: RGB.
         records: official records of that image, segmentations of any form; may be empty.
         alpha: opacity of the fill, 0 to 1.
-        outline: draw the edges; their width follows the image's size.
-        seed: another one deals the colours anew.
+        outline: draw the edges, in a width that scales with the image.
+        seed: seed of the assignment of colours to masks.
 
     Raises:
-        ImageError: alpha outside [0, 1].
-        AnnotationError: records that cannot be used, or masks of another size.
+        ImageError: alpha is outside [0, 1].
+        AnnotationError: records cannot be used, or have masks of another size.
     """
     if not 0 <= alpha <= 1:
         raise ImageError(f"alpha is {alpha}: pass an opacity from 0 to 1")
@@ -48,10 +47,10 @@ def draw_masks(
         return image.copy()
     labels = to_label_map(records, image.shape[:2])
     palette = np.array(PALETTE, np.float32)[_deal(labels, len(records), seed)]
-    fill = np.concatenate([[_SHADOW], palette]).astype(np.float32)
+    fill = np.concatenate([[DARK], palette]).astype(np.float32)
     opacity = np.full(len(fill), alpha, np.float32)
-    # Edges: lighter than the fill inside, a shadow outside, which parts them from bright ground.
-    line_fill = np.concatenate([[_SHADOW], palette + (255 - palette) * 0.3]).astype(np.float32)
+    # Edges are lighter than the fill inside, and a shadow outside, visible on bright backgrounds.
+    line_fill = np.concatenate([[DARK], palette + (255 - palette) * 0.3]).astype(np.float32)
     line_opacity = np.full(len(fill), 0.95, np.float32)
     opacity[0], line_opacity[0] = 0, 0.4
     edge = _edges(labels, max(1.0, max(image.shape) / 900)) if outline else None
@@ -69,7 +68,16 @@ def draw_masks(
 
 
 def _deal(labels: Integer[np.ndarray, "H W"], count: int, seed: int) -> Int[np.ndarray, " N"]:
-    """A colour for each mask: the one its neighbours use least, then the one all use least."""
+    """Assign each mask the colour that its neighbours use least, then the one all masks use least.
+
+    Args:
+        labels: label map, 0 for the background.
+        count: number of masks.
+        seed: seed of the order of colours; 0 keeps the palette's order.
+
+    Returns:
+        Index into `PALETTE` of each mask.
+    """
     stride = max(1, max(labels.shape) // 1000)
     small = labels[::stride, ::stride].astype(np.int64)
     codes = []
@@ -96,7 +104,7 @@ def _deal(labels: Integer[np.ndarray, "H W"], count: int, seed: int) -> Int[np.n
 
 
 def _edges(labels: Integer[np.ndarray, "H W"], width: float) -> Float32[np.ndarray, "H W"]:
-    """Coverage 0..1 of a soft line of `width` pixels inside every edge between labels."""
+    """Compute the coverage, 0..1, of an antialiased line of `width` pixels along label edges."""
     touches = np.zeros(labels.shape, np.uint8)
     for here, there, a, b in (
         (touches[1:], touches[:-1], labels[1:], labels[:-1]),
@@ -105,8 +113,8 @@ def _edges(labels: Integer[np.ndarray, "H W"], width: float) -> Float32[np.ndarr
         different = a != b
         here[different] = 255
         there[different] = 255
-    # Blurring the two pixels along an edge gives a bell, whose height tells the distance to the
-    # edge; it also rounds off the stairs.
+    # Blurring the two pixels along an edge gives a Gaussian, whose height gives the distance to
+    # the edge; the blur also smooths the pixel steps.
     sigma = max(1.0, 0.7 * width)
     soft = np.asarray(Image.fromarray(touches).filter(ImageFilter.GaussianBlur(sigma)))
     height = np.arange(256) / 255 * (sigma * math.sqrt(2 * math.pi) / 2)

@@ -1,51 +1,37 @@
-"""Pictures of results: masks, prompts and ranked candidates drawn over an image.
+"""Draw masks, prompts and ranked candidates over an image.
 
-NumPy and Pillow; matplotlib's object interface for titles. Never pyplot: its global state is not
-safe in the threads that serve a notebook's widget.
+Drawing uses NumPy and Pillow, and matplotlib's object interface for titles. It never uses pyplot,
+whose global state is not safe in the threads that serve a notebook's widget.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Num, UInt8
+from numpy.typing import ArrayLike
 from PIL import Image, ImageFilter
 
-from samjax.errors import ImageError, PromptError
-
-Colour = tuple[int, int, int]
-
-# Neighbours in the list differ in hue and in lightness. Green and red are left to the points.
-PALETTE: tuple[Colour, ...] = (
-    (30, 144, 255),
-    (255, 159, 28),
-    (199, 87, 255),
-    (0, 201, 177),
-    (255, 99, 164),
-    (255, 221, 51),
-    (92, 104, 255),
-    (158, 217, 70),
-    (255, 128, 92),
-    (94, 214, 255),
-    (178, 118, 62),
-    (224, 150, 255),
-)
-POSITIVE: Colour = (22, 163, 74)
-NEGATIVE: Colour = (220, 38, 38)
-BOX: Colour = (255, 255, 255)
-_WHITE: Colour = (255, 255, 255)
-_DARK: Colour = (17, 24, 39)
+from samjax.errors import AnnotationError, ImageError, PromptError
+from samjax.image.read import read_image
+from samjax.masks.regions import mask_box
+from samjax.masks.upscale import resize_mask
+from samjax.palette import BOX, DARK, NEGATIVE, PALETTE, POSITIVE, WHITE, Colour
+from samjax.viz.labels import draw_labels
+from samjax.viz.masks_given import Masks, check_count, listed, mask_of
 
 
 def overlay(
-    image: UInt8[np.ndarray, "H W 3"],
-    masks: Bool[np.ndarray, "N H W"],
-    points: Num[np.ndarray, "P 2"] | None = None,
-    labels: Num[np.ndarray, " P"] | None = None,
-    boxes: Num[np.ndarray, "B 4"] | None = None,
+    image: Any,
+    masks: Masks,
+    points: ArrayLike | None = None,
+    point_labels: ArrayLike | None = None,
+    boxes: ArrayLike | None = None,
     *,
+    labels: Sequence[str] | None = None,
     alpha: float = 0.5,
     outline: bool = True,
     colors: Sequence[Colour] | None = None,
@@ -56,40 +42,61 @@ def overlay(
     visible; a mask's colour depends on its index only.
 
     Args:
-        image: RGB.
-        masks: N masks; N may be 0.
-        points: (x, y) in pixels; (0, 0) is the centre of the top left pixel.
-        labels: 1 positive (green disc, plus), 0 negative (red diamond, minus), below 0 not drawn;
-            None means all positive.
-        boxes: (x0, y0, x1, y1) in pixels.
+        image: a path, PIL image or array; see ``samjax.read_image``.
+        masks: N x H x W or H x W bool, logits (drawn where above 0) or 0 and 1, one mask or a list
+            of masks, PIL images, run lengths or records, or what ``predict`` returns; N may be 0.
+        points: P x 2, (x, y) in pixels; (0, 0) is the centre of the top left pixel.
+        point_labels: P, 1 is positive (green disc, plus), 0 negative (red diamond, minus), below 0
+            is not drawn; None means all positive.
+        boxes: B x 4, (x0, y0, x1, y1) in pixels.
+        labels: name of each mask, written beside it, as in ``samjax.show``.
         alpha: opacity of the fill, 0 to 1.
         outline: draw the masks' edges.
         colors: RGB of 0..255 per mask, repeated if there are fewer; default `PALETTE`.
 
     Raises:
-        PromptError: labels without points.
-        ImageError: alpha outside [0, 1] or an empty list of colours.
+        PromptError: point_labels are given without points, or for another number of points.
+        AnnotationError: masks have another size than the image, or labels are not one text each.
+        ImageError: the image is unreadable, alpha is outside [0, 1], or colors is empty.
     """
     if not 0 <= alpha <= 1:
         raise ImageError(f"alpha is {alpha}: pass an opacity from 0 to 1")
     if colors is not None and not len(colors):
         raise ImageError("colors is empty: pass at least one (r, g, b), or None for the palette")
-    if labels is not None and points is None:
-        raise PromptError("labels were passed without points: pass points too")
+    if point_labels is not None and points is None:
+        raise PromptError("point_labels were passed without points: pass points too")
+    canvas = read_image(image).copy()
+    size = (canvas.shape[0], canvas.shape[1])
+    found = [mask_of(each, size) for each in listed(masks)]
+    _check_labels(found, labels)
     colours = PALETTE if colors is None else colors
-    canvas = image.copy()
-    width = _line_width(image.shape[:2])
-    for index in np.argsort(-masks.sum(axis=(1, 2), dtype=np.int64), kind="stable"):
-        _paint_mask(canvas, masks[index], colours[index % len(colours)], alpha, width * outline)
-    for box in () if boxes is None else boxes:
+    width = _line_width(size)
+    areas = np.array([np.count_nonzero(mask) for mask in found], np.int64)
+    for index in np.argsort(-areas, kind="stable"):
+        _paint_mask(canvas, found[index], colours[index % len(colours)], alpha, width * outline)
+    for box in () if boxes is None else np.reshape(np.asarray(boxes, float), (-1, 4)):
         _paint_box(canvas, box, width)
     if points is not None:
-        kinds = np.ones(len(points)) if labels is None else labels
-        radius = _marker_radius(image.shape[:2])
-        for (x, y), kind in zip(points, kinds, strict=True):
+        xy = np.reshape(np.asarray(points, float), (-1, 2))
+        kinds = np.ones(len(xy)) if point_labels is None else np.ravel(point_labels)
+        if len(kinds) != len(xy):
+            raise PromptError(f"{len(xy)} points but {len(kinds)} point_labels: pass one a point")
+        radius = marker_radius(size)
+        for (x, y), kind in zip(xy, kinds, strict=True):
             if kind >= 0:
                 _paint_point(canvas, float(x), float(y), bool(kind > 0), radius)
-    return canvas
+    if labels is None:
+        return canvas
+    named = np.array([mask_box(mask) for mask in found]).reshape(-1, 4)
+    return draw_labels(canvas, named, labels, colors=colours)
+
+
+def _check_labels(masks: Sequence[Any], labels: Any) -> None:
+    if labels is not None and not all(isinstance(label, str) for label in labels):
+        raise AnnotationError(
+            "labels are the names of the masks, texts: for points pass point_labels"
+        )
+    check_count(masks, labels=labels)
 
 
 def draw_candidates(
@@ -97,27 +104,27 @@ def draw_candidates(
     masks: Bool[np.ndarray, "N H W"],
     scores: Float[np.ndarray, " N"],
     points: Num[np.ndarray, "P 2"] | None = None,
-    labels: Num[np.ndarray, " P"] | None = None,
+    point_labels: Num[np.ndarray, " P"] | None = None,
     boxes: Num[np.ndarray, "B 4"] | None = None,
     *,
     panel_width: int = 480,
     columns: int = 3,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The candidate masks of one prompt side by side, by falling score, each with its title.
+    """Draw the candidate masks of one prompt side by side, by descending score, with titles.
 
     Args:
         image: RGB.
         masks: N >= 1 candidates, in any order.
         scores: predicted IoU of each.
-        points, labels, boxes: the prompt, as in `overlay`.
+        points, point_labels, boxes: the prompt, as in `overlay`.
         panel_width: width of one picture, in pixels of the result.
-        columns: pictures per row, at most.
+        columns: maximum number of pictures per row.
 
     Returns:
         The drawn figure, RGB on white.
 
     Raises:
-        ImageError: no masks.
+        ImageError: there are no masks.
     """
     if not len(masks):
         raise ImageError("no masks to draw: pass at least one")
@@ -143,7 +150,9 @@ def draw_candidates(
         row, column = divmod(rank, columns)
         left = gap + column * (panel_width + gap)
         top = title + row * (panel_height + title)
-        picture = overlay(small, _resize_mask(masks[index], panel)[None], points, labels, boxes)
+        picture = overlay(
+            small, resize_mask(masks[index], panel[::-1])[None], points, point_labels, boxes
+        )
         # figimage draws pixel for pixel, imshow would blur.
         figure.figimage(picture, left, total_height - top - panel_height)
         baseline = 1 - (top - 12) / total_height
@@ -154,23 +163,19 @@ def draw_candidates(
     return np.array(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _resize_mask(mask: Bool[np.ndarray, "H W"], size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    grey = Image.fromarray(mask.view(np.uint8) * np.uint8(255))
-    return np.asarray(grey.resize(size, Image.Resampling.BILINEAR)) > 127
-
-
 def _line_width(shape_hw: tuple[int, ...]) -> float:
     return max(2.0, max(shape_hw) / 280)
 
 
-def _marker_radius(shape_hw: tuple[int, ...]) -> float:
+def marker_radius(shape_hw: tuple[int, ...]) -> float:
+    """Return the radius of a point's marker in pixels, for an image of this size."""
     return max(6.0, max(shape_hw) / 55)
 
 
 def _blend(
     region: UInt8[np.ndarray, "h w 3"], colour: Colour, weight: Float[np.ndarray, "h w"]
 ) -> None:
-    """Mix `colour` into `region` in place; `weight` 0 keeps, 1 replaces."""
+    """Blend `colour` into `region` in place; weight 0 keeps the region, 1 replaces it."""
     mix = weight[..., None].astype(np.float32)
     region[:] = np.rint(region + (np.array(colour, np.float32) - region) * mix)
 
@@ -195,26 +200,27 @@ def _paint_mask(
     _blend(region, colour, part * np.float32(alpha))
     if width <= 0:
         return
-    _blend(region, _WHITE, np.float32(0.6) * _edge(part, 1.8 * width))
+    _blend(region, WHITE, np.float32(0.6) * _edge(part, 1.8 * width))
     _blend(region, colour, _edge(part, width))
 
 
 def _edge(mask: Bool[np.ndarray, "h w"], width: float) -> Float[np.ndarray, "h w"]:
-    """Coverage 0..1 of a soft line of `width` pixels along the mask's edge.
+    """Compute the coverage, 0..1, of an antialiased line of `width` pixels along the mask's edge.
 
-    A blurred step tells the distance to the edge; blurring also rounds off the stairs.
+    The value of the blurred mask gives the distance to the edge; blurring also smooths the pixel
+    steps.
     """
     sigma = max(1.0, 0.6 * width)
     step = Image.fromarray(mask.view(np.uint8) * np.uint8(255))
     soft = np.asarray(step.filter(ImageFilter.GaussianBlur(sigma)), np.float32) / 255
     soft = np.clip(soft, 1 / 512, 511 / 512)
-    # The blurred step is a normal distribution, which the logistic one of scale 1/1.702 follows.
+    # The blurred step is a normal CDF, which the logistic function of scale 1/1.702 approximates.
     distance = np.abs(np.log(soft / (1 - soft))) * np.float32(sigma / 1.702)
     return np.clip(width / 2 + 0.5 - distance, 0, 1)
 
 
 def _coverage(size: int, start: float, stop: float) -> Float[np.ndarray, " size"]:
-    """How much of each of `size` pixels, 0..1, lies between two positions on their axis."""
+    """Compute the share, 0..1, of each of `size` pixels between two positions on their axis."""
     edges = np.arange(size + 1, dtype=np.float64)
     return np.clip(np.minimum(edges[1:], stop) - np.maximum(edges[:-1], start), 0, 1)
 
@@ -224,13 +230,13 @@ def _paint_box(
 ) -> None:
     # Pixel centres lie at +0.5 of the axis that _coverage measures along.
     x0, y0, x1, y1 = (float(value) + 0.5 for value in box)
-    for colour, half in ((_DARK, width), (BOX, width / 2)):
+    for colour, half in ((DARK, width), (BOX, width / 2)):
         outer_x = _coverage(canvas.shape[1], x0 - half, x1 + half)
         outer_y = _coverage(canvas.shape[0], y0 - half, y1 + half)
         inner_x = _coverage(canvas.shape[1], x0 + half, x1 - half)
         inner_y = _coverage(canvas.shape[0], y0 + half, y1 - half)
         weight = outer_y[:, None] * outer_x - inner_y[:, None] * inner_x
-        _blend(canvas, colour, weight * (0.6 if colour == _DARK else 1))
+        _blend(canvas, colour, weight * (0.6 if colour == DARK else 1))
 
 
 def _paint_point(
@@ -249,10 +255,10 @@ def _paint_point(
     def within(limit: float, values: np.ndarray) -> np.ndarray:
         return np.clip(limit + 0.5 - values, 0, 1)
 
-    _blend(region, _DARK, 0.4 * within(1.12 * radius, distance))
-    _blend(region, _WHITE, within(radius, distance))
+    _blend(region, DARK, 0.4 * within(1.12 * radius, distance))
+    _blend(region, WHITE, within(radius, distance))
     _blend(region, POSITIVE if positive else NEGATIVE, within(0.76 * radius, distance))
     arm, half = 0.42 * radius, max(0.6, 0.11 * radius)
-    _blend(region, _WHITE, within(half, rows) * within(arm, cols))
+    _blend(region, WHITE, within(half, rows) * within(arm, cols))
     if positive:
-        _blend(region, _WHITE, within(arm, rows) * within(half, cols))
+        _blend(region, WHITE, within(arm, rows) * within(half, cols))

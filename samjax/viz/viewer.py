@@ -1,7 +1,7 @@
-"""A light viewer: masks over an image that light up under the mouse, without a running kernel.
+"""Show masks over an image that are highlighted under the mouse, without a running kernel.
 
-Plain HTML, SVG and CSS, no script: the picture stays alive in a saved notebook, in an exported
-page, and wherever scripts of a cell's output are not run.
+The viewer is plain HTML, SVG and CSS without scripts: it stays interactive in a saved notebook, in
+an exported page, and wherever scripts of a cell's output are not run.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ from jaxtyping import Bool, UInt8
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from samjax.annotations.records import Record, segmentation_of
-from samjax.errors import AnnotationError, ImageError
-from samjax.files import replacing
-from samjax.image import read_image, resize, resize_longest_side
-from samjax.polygons import mask_to_polygons
-from samjax.rle import Segmentation, to_mask
-from samjax.viz import BOX, NEGATIVE, PALETTE, POSITIVE, Colour, overlay
+from samjax.errors import ImageError
+from samjax.files import given_path, protecting, replacing
+from samjax.image.read import read_image, resize, resize_longest_side
+from samjax.masks.polygons import mask_to_polygons
+from samjax.masks.upscale import resize_mask
+from samjax.palette import BOX, NEGATIVE, PALETTE, POSITIVE, css
+from samjax.prediction import Prediction
+from samjax.viz.masks_given import Masks, check_count, listed, mask_of
+from samjax.viz.overlay import marker_radius, overlay
+from samjax.words import counted
 
-LEGEND = 120  # masks with an entry of their own; the rules of many more slow the page down
-_TOLERANCE = 0.6  # pixels by which outlines may differ from the mask at the size shown
+LEGEND = 120  # most masks for which a legend is shown: the CSS rules of more slow the page down
+_TOLERANCE = 0.6  # pixels by which outlines may differ from the mask at the displayed size
 
 _STYLE = """
 .samjax-viewer{max-width:100%;font:13px/1.4 var(--jp-ui-font-family,system-ui,sans-serif);
@@ -56,7 +59,7 @@ _STYLE = """
 .samjax-legend small{opacity:.7;font-size:12px;font-variant-numeric:tabular-nums}
 """
 
-# Of one mask: its entry hides it, pointing at either lights up both.
+# CSS of one mask: its legend entry hides it, and pointing at either highlights both.
 _RULES = """
 .samjax-viewer:has(.samjax-c{i} input:not(:checked)) .samjax-m{i}{{display:none}}
 .samjax-viewer:has(.samjax-c{i}:hover,.samjax-c{i} :focus-visible) path:not(.samjax-m{i}){{
@@ -67,20 +70,22 @@ _RULES = """
 
 @dataclass(frozen=True, eq=False)
 class Viewer:
-    """What ``samjax.show`` returns: shows itself at the end of a cell.
+    """Displays itself at the end of a notebook cell; ``samjax.show`` returns it.
 
     Attributes:
-        html: the page, self-contained, without scripts.
+        html: self-contained page without scripts.
         still: the same as a picture, for places that show no HTML.
-        count: of masks.
+        count: number of masks.
+        source: file of the image, which ``save`` never replaces; None for other images.
     """
 
     html: str
     still: Image.Image
     count: int
+    source: Path | None = None
 
     def __repr__(self) -> str:
-        masks = "1 mask" if self.count == 1 else f"{self.count} masks"
+        masks = counted(self.count, "mask")
         return f"Viewer({masks}, {self.still.width} x {self.still.height} pixels)"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
@@ -91,12 +96,12 @@ class Viewer:
         }
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the viewer (.html) or its picture (.png, .jpg), atomically; returns the path.
+        """Write the viewer (.html) or its picture (.png, .jpg) atomically, and return the path.
 
         Raises:
-            ImageError: another suffix.
+            ImageError: the path has another suffix, or is the image's own.
         """
-        path = Path(path).expanduser()
+        path = given_path(path, ImageError)
         kinds = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
         suffix = path.suffix.lower()
         if suffix in (".html", ".htm"):
@@ -106,14 +111,15 @@ class Viewer:
             content = _encoded(self.still, kinds[suffix])
         else:
             raise ImageError(f"{path}: unknown ending {suffix!r}: use .html, .png or .jpg")
-        with replacing(path) as temporary:
+        sources = [] if self.source is None else [self.source]
+        with protecting(sources, ImageError), replacing(path) as temporary:
             temporary.write_bytes(content)
         return path
 
 
 def show(
     image: Any,
-    masks: Bool[np.ndarray, "*N H W"] | Sequence[Segmentation | Record],
+    masks: Masks,
     scores: ArrayLike | None = None,
     labels: Sequence[str] | None = None,
     *,
@@ -123,34 +129,37 @@ def show(
     alpha: float = 0.5,
     max_size: int = 1024,
 ) -> Viewer:
-    """Masks over an image, to look at: pointing at one lights it up, its entry below hides it.
+    """Show masks over an image: pointing at a mask highlights it, its legend entry hides it.
 
-    Needs no running kernel and no widget; where HTML is not shown, it is a picture.
+    The viewer needs no running kernel and no widget; where HTML is not shown, it is a picture.
 
     Args:
         image: a path, PIL image or array; see ``samjax.read_image``.
-        masks: N x H x W or H x W bool, a list of masks or run lengths of the image's size, or the
-            records of ``SamAutomaticMaskGenerator``, whose ``predicted_iou`` and ``label`` are
-            then shown.
+        masks: N x H x W or H x W bool, logits (drawn where above 0) or 0 and 1, one mask or a list
+            of masks, PIL images, run lengths or records of the image's size, or what ``predict``
+            returns. Scores of predictions, ``predicted_iou`` and ``label`` of records are shown.
         scores: N, predicted IoU of each mask.
         labels: name of each mask.
         points: P x 2, (x, y) of prompts in pixels.
-        point_labels: P, 1 positive, 0 negative, below 0 not drawn; None: all positive.
+        point_labels: P, 1 is positive, 0 negative, below 0 is not drawn; None means all positive.
         boxes: B x 4, (x0, y0, x1, y1) in pixels.
         alpha: opacity of the fill, 0 to 1.
-        max_size: longest side of what is shown, in pixels: larger images are shown smaller.
+        max_size: longest side of the displayed image, in pixels; larger images are scaled down.
 
     Raises:
-        ImageError: unreadable image, alpha outside [0, 1] or max_size below 1.
-        AnnotationError: masks of another size, or scores or labels of another number.
-        PromptError: point_labels without points.
+        ImageError: the image is unreadable, alpha is outside [0, 1] or max_size is below 1.
+        AnnotationError: masks have another size, or scores or labels another number.
+        PromptError: point_labels are given without points.
     """
     pixels = read_image(image)
-    size = pixels.shape[:2]
+    size = (pixels.shape[0], pixels.shape[1])
     fit = resize_longest_side(size, min(max_size, max(size)))
     small = pixels if fit == size else resize(pixels, fit)
-    found = [_fitted(each, size, fit) for each in _listed(masks)]
-    texts = _texts(_listed(masks), scores, labels)
+    if isinstance(masks, Prediction) and scores is None:
+        scores = np.ravel(masks.scores)
+    given = listed(masks)
+    found = [resize_mask(mask_of(each, size), fit) for each in given]
+    texts = _texts(given, scores, labels)
     zoom = np.array(fit[::-1]) / size[::-1]
     # Pixel centres lie at +0.5 of the axis that is scaled.
     xy = None if points is None else (np.asarray(points, float).reshape(-1, 2) + 0.5) * zoom - 0.5
@@ -162,31 +171,15 @@ def show(
     still = overlay(small, stack, xy, kinds, xyxy, alpha=alpha)
     prompts = "".join((*_boxes(xyxy, fit), *_points(xy, kinds, fit)))
     html = _page(small, still, stack, texts, prompts, alpha)
-    return Viewer(html, Image.fromarray(still), len(found))
-
-
-def _listed(masks: Any) -> list[Any]:
-    if isinstance(masks, np.ndarray):
-        return list(masks.reshape(-1, *masks.shape[-2:]))
-    return list(masks)
-
-
-def _fitted(mask: Any, size: tuple[int, int], fit: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    record = mask if isinstance(mask, dict) and "segmentation" in mask else {"segmentation": mask}
-    full = to_mask(segmentation_of(record, size))
-    if size == fit:
-        return full
-    grey = Image.fromarray(full.view(np.uint8) * np.uint8(255))
-    return np.asarray(grey.resize(fit[::-1], Image.Resampling.BILINEAR)) > 127
+    source = given_path(image, ImageError) if isinstance(image, (str, os.PathLike)) else None
+    return Viewer(html, Image.fromarray(still), len(found), source)
 
 
 def _texts(
     masks: list[Any], scores: Any | None, labels: Sequence[str] | None
 ) -> list[tuple[str, str]]:
-    """(name, score) of each mask; a mask without a name has its number."""
-    for name, given in (("scores", scores), ("labels", labels)):
-        if given is not None and len(given) != len(masks):
-            raise AnnotationError(f"{len(masks)} masks but {len(given)} {name}: pass one a mask")
+    """Return the (name, score) of each mask as text; a mask without a name is numbered."""
+    check_count(masks, scores=scores, labels=labels)
 
     def said(index: int, given: Any | None, key: str) -> Any:
         if given is not None:
@@ -210,23 +203,23 @@ def _page(
 ) -> str:
     height, width = image.shape[:2]
     shapes = []
-    # Small masks last: they lie on top, where the mouse finds them.
+    # Small masks come last: they lie on top, where the mouse can reach them.
     for index in np.argsort(-masks.sum((1, 2), dtype=np.int64), kind="stable").tolist():
         title = escape(" ".join(filter(None, texts[index])))
-        colour = _css(PALETTE[index % len(PALETTE)])
+        colour = css(PALETTE[index % len(PALETTE)])
         shapes.append(
             f'<path class="samjax-m{index}" fill="{colour}" stroke="{colour}" '
             f'fill-rule="evenodd" d="{_outline(masks[index])}"><title>{title}</title></path>'
         )
     listed = range(len(masks)) if len(masks) <= LEGEND else range(0)
-    rules = "".join(_RULES.format(i=i, colour=_css(PALETTE[i % len(PALETTE)])) for i in listed)
+    rules = "".join(_RULES.format(i=i, colour=css(PALETTE[i % len(PALETTE)])) for i in listed)
     legend = "".join(
-        f'<label class="samjax-c{i}" style="--colour:{_css(PALETTE[i % len(PALETTE)])}">'
+        f'<label class="samjax-c{i}" style="--colour:{css(PALETTE[i % len(PALETTE)])}">'
         f'<input type="checkbox" checked>{escape(texts[i][0])} <small>{texts[i][1]}</small></label>'
         for i in listed
     )
-    count = "1 mask" if len(masks) == 1 else f"{len(masks)} masks"
-    # Where a host strips style and SVG from a notebook it does not trust, the first picture shows.
+    count = counted(len(masks), "mask")
+    # Hosts that strip style and SVG from untrusted notebooks show the still picture.
     return (
         f'<div class="samjax-viewer" style="--fill:{alpha};width:{max(width, 240)}px">'
         f'<img class="samjax-still" alt="{count}" src="{_data(still)}">'
@@ -240,7 +233,7 @@ def _page(
 
 
 def _outline(mask: Bool[np.ndarray, "h w"]) -> str:
-    """The mask's edge as SVG path data, in pixels with the corner at (0, 0)."""
+    """Trace the mask's edge as SVG path data, in pixels with the top left corner at (0, 0)."""
     if not mask.any():
         return ""
     rings = [ring for part in mask_to_polygons(mask, tolerance=_TOLERANCE) for ring in part.rings]
@@ -248,11 +241,11 @@ def _outline(mask: Bool[np.ndarray, "h w"]) -> str:
 
 
 def _points(xy: Any | None, labels: Any | None, size: tuple[int, int]) -> Iterator[str]:
-    """Markers as `overlay` draws them: a green disc with a plus, a red diamond with a minus."""
+    """Yield SVG markers like those of `overlay`: green disc with plus, red diamond with minus."""
     if xy is None:
         return
     kinds = np.ones(len(xy)) if labels is None else labels
-    radius = max(6.0, max(size) / 55)
+    radius = marker_radius(size)
     for (x, y), kind in zip(xy, kinds, strict=True):
         if kind < 0:
             continue
@@ -266,7 +259,7 @@ def _points(xy: Any | None, labels: Any | None, size: tuple[int, int]) -> Iterat
         yield (
             f'<g transform="translate({x + 0.5:.1f} {y + 0.5:.1f})" stroke="#fff" '
             f'stroke-width="{radius / 5:.1f}">'
-            f'{shape} fill="{_css(POSITIVE if kind > 0 else NEGATIVE)}"/>{sign}</g>'
+            f'{shape} fill="{css(POSITIVE if kind > 0 else NEGATIVE)}"/>{sign}</g>'
         )
 
 
@@ -276,12 +269,8 @@ def _boxes(xyxy: Any | None, size: tuple[int, int]) -> Iterator[str]:
         place = (
             f'x="{x0 + 0.5:.1f}" y="{y0 + 0.5:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"'
         )
-        for colour, stroke in (("rgb(17,24,39,.6)", 2 * width), (_css(BOX), width)):
+        for colour, stroke in (("rgb(17,24,39,.6)", 2 * width), (css(BOX), width)):
             yield f'<rect {place} fill="none" stroke="{colour}" stroke-width="{stroke:.1f}"/>'
-
-
-def _css(colour: Colour) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def _encoded(image: Image.Image, kind: str) -> bytes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, SupportsFloat, TypeVar
 
 import anywidget
 import numpy as np
@@ -16,25 +16,38 @@ import traitlets
 from jaxtyping import Bool
 from PIL import Image
 
-from samjax.annotations import AnnotatedImage
-from samjax.annotations.records import Record
-from samjax.engine import Segmenter
-from samjax.errors import ImageError, SamjaxError
-from samjax.rle import rle_to_mask
-from samjax.widget import messages, view
-from samjax.widget.background import Latest
-from samjax.widget.decode import predict
-from samjax.widget.desk import Desk
-from samjax.widget.export import export, prompt_entry, record_of
-from samjax.widget.session import Prompt
+from samjax.arguments import whole_number
+from samjax.engine.registry import Model, as_segmenter
+from samjax.errors import ImageError, PromptError
+from samjax.masks.rle import Record, rle_to_mask
+from samjax.text.segment import Detector
+from samjax.widget import view
+from samjax.widget.actions import Actions
+from samjax.widget.controller import Controller
+from samjax.widget.export import prompt_entry, record_of
+from samjax.widget.page_link import PageLink
+from samjax.words import counted
 
 _STATIC = Path(__file__).parent / "static"
-_UNSAVED = Path("samjax-annotations")  # where the page's button exports to without a path
-_log = logging.getLogger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
+EVENTS = ("mask", "commit", "image", "ready", "automatic", "export", "error")
 
 
-class Annotator(Desk, anywidget.AnyWidget):
-    """Click on images, get masks: a notebook widget, and the same from Python.
+def _action(
+    method: Callable[Concatenate[Actions, P], R],
+) -> Callable[Concatenate[Annotator, P], R]:
+    """Make a method of the annotator of one of its actions."""
+
+    @wraps(method)
+    def call(self: Annotator, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return method(self._actions, *args, **kwargs)
+
+    return call
+
+
+class Annotator(anywidget.AnyWidget):
+    """Makes masks from clicks on images: a notebook widget, and the same from Python.
 
     >>> annotator = samjax.Annotator(samjax.load(), ["a.jpg", "b.jpg"], path="masks")
     >>> annotator                       # in a notebook: click, right-click, drag a box
@@ -48,16 +61,25 @@ class Annotator(Desk, anywidget.AnyWidget):
     clicks. Strokes of the brush are painted over the network's mask.
 
     Args:
-        sam: what samjax.load returns.
-        images: one image or several: paths, arrays or PIL images.
+        sam: what samjax.load returns, or the name or path of a model.
+        images: one image or several: paths, arrays or PIL images. A path may be a folder, which is
+            searched to any depth, or a pattern such as ``"photos/*.jpg"``; ``path`` is left out.
         path: folder that keeps a file for each image, saved after every step, with the masks
             of committed objects; a new Annotator on the same folder goes on where it stopped.
             None keeps everything in memory.
-        labels: names of the classes; the first is that of new objects.
+        annotations: masks and boxes to correct, which become the images' first objects: a path
+            (COCO, YOLO, instance or class PNGs, labelme, output of samjax automask), records of
+            the single image, a list of records for each image, {name: records}, or what a reader
+            of samjax.annotations returns. The files are never replaced. Clicks on such an object
+            correct its mask (`samjax.widget.correct`); a box replaces it.
+        labels: names of the classes; the first is that of new objects. Those of the annotations
+            follow; None takes these alone, or "object".
         multimask: ask for three masks a prompt, to choose from, instead of one.
         height: of the picture on the page, in CSS pixels.
         automatic: arguments of SamAutomaticMaskGenerator for the automatic masks, without
             crops and tiles.
+        detector: finds the boxes of what a text names (see samjax.segment_text): a function, or
+            the name of a detector; the page then has a field for the text.
 
     Attributes:
         classes: names of the classes.
@@ -69,8 +91,9 @@ class Annotator(Desk, anywidget.AnyWidget):
         (An image that cannot be read is an error when it is opened.)
     """
 
-    _esm = _STATIC / "widget.js"
-    _css = _STATIC / "widget.css"
+    # As text: for a path anywidget starts a watcher that keeps every annotator alive.
+    _esm = (_STATIC / "widget.js").read_text(encoding="utf-8")
+    _css = (_STATIC / "widget.css").read_text(encoding="utf-8")
 
     height = traitlets.Int(560).tag(sync=True)
     image_index = traitlets.Int(0)
@@ -79,97 +102,191 @@ class Annotator(Desk, anywidget.AnyWidget):
 
     def __init__(
         self,
-        sam: Segmenter,
+        sam: Model,
         images: Any,
         *,
         path: str | os.PathLike[str] | None = None,
-        labels: Sequence[str] = ("object",),
+        annotations: Any = None,
+        labels: Sequence[str] | None = None,
         multimask: bool = True,
         height: int = 560,
         automatic: Mapping[str, Any] | None = None,
+        detector: Detector | str | None = None,
     ):
-        self._set_up(sam, images, path, labels, multimask, automatic)
-        self._viewed = False  # a page has asked for the picture
-        self._told: dict[str, Any] = {}  # image and proposals that the page holds
-        self._shown = view.Shown()
-        self._hover = Latest("samjax-hover")
-        super().__init__(height=height)
+        self._callbacks: dict[str, list[Callable[[Annotator], Any]]] = {e: [] for e in EVENTS}
+        self._controller = Controller(
+            as_segmenter(sam),
+            images,
+            path=path,
+            labels=labels,
+            annotations=annotations,
+            multimask=multimask,
+            automatic=automatic or {},
+            detector=detector,
+            changed=self._on_change,
+            emit=self._emit,
+        )
+        self._actions = Actions(self._controller)
+        self._link = PageLink(self._controller, self._actions, self._send_to_page)
+        super().__init__(height=whole_number(height, "height", 1, 10_000))
         self.on_msg(self._on_message)
-        self._open(0)
+        self._controller.start()
 
     def __repr__(self) -> str:
-        count = f"{len(self.names)} image" + "s" * (len(self.names) != 1)
         return (
-            f"Annotator({count}; {self.names[self.image_index]!r} "
-            f"with {self.object_count} object{'s' * (self.object_count != 1)})"
+            f"Annotator({counted(len(self.names), 'image')}; {self.names[self.image_index]!r} "
+            f"with {counted(self.object_count, 'object')})"
         )
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the images, all different; of the files that are written."""
+        return self._controller.names
+
+    @property
+    def classes(self) -> list[str]:
+        """Return the names of the classes."""
+        return self._controller.classes
+
+    # ------------------------------------------------------------------ prompts
+
+    click = _action(Actions.click)
+    box = _action(Actions.box)
+    brush = _action(Actions.brush)
+    choose = _action(Actions.choose)
+    label = _action(Actions.label)
+    set_multimask = _action(Actions.set_multimask)
+    set_threshold = _action(Actions.set_threshold)
+
+    @property
+    def multimask(self) -> bool:
+        """Return whether a prompt gives three candidates instead of one mask; can be set."""
+        state = self._controller.state
+        return state.multimask if state.current is None else state.current.prompt.multimask
+
+    @multimask.setter
+    def multimask(self, on: bool) -> None:
+        self.set_multimask(on)
+
+    @property
+    def mask_threshold(self) -> float:
+        """Return the logit above which a pixel is in the mask; can be set."""
+        state = self._controller.state
+        return state.threshold if state.current is None else state.current.threshold
+
+    @mask_threshold.setter
+    def mask_threshold(self, threshold: SupportsFloat) -> None:
+        self.set_threshold(threshold)
+
+    # ------------------------------------------------------------------ objects
+
+    commit = _action(Actions.commit)
+    new_object = _action(Actions.new_object)
+    select = _action(Actions.select)
+    delete = _action(Actions.delete)
+    duplicate = _action(Actions.duplicate)
+    grow = _action(Actions.grow)
+    split = _action(Actions.split)
+    merge = _action(Actions.merge)
+    subtract = _action(Actions.subtract)
+    accept = _action(Actions.accept)
+    reject = _action(Actions.reject)
+    next_review = _action(Actions.next_review)
+    undo = _action(Actions.undo)
+    redo = _action(Actions.redo)
+
+    @property
+    def review(self) -> tuple[int, int]:
+        """Return how many objects of the annotations are reviewed, and how many there are."""
+        done, total = self._controller.images.review()
+        return done, total
+
+    # ------------------------------------------------------------------ images
+
+    next_image = _action(Actions.next_image)
+    previous_image = _action(Actions.previous_image)
+    go = _action(Actions.go)
+    rename_class = _action(Actions.rename_class)
+
+    def wait(self) -> Annotator:
+        """Wait until the current image is encoded, or raise why it cannot be.
+
+        Raises:
+            ImageError: the image cannot be read or encoded.
+        """
+        self._controller.loader.wait(self.image_index)
+        return self
+
+    # ------------------------------------------------------------------ automatic masks
+
+    automatic = _action(Actions.automatic)
+    find = _action(Actions.find)
+    pick = _action(Actions.pick)
+    pick_many = _action(Actions.pick_many)
+
+    def on(self, event: str, callback: Callable[[Annotator], Any]) -> Callable[[], None]:
+        """Call ``callback(annotator)`` after each `EVENTS`; returns a function that ends it.
+
+        It may be called from another thread, one call at a time for steps of the user.
+
+        Raises:
+            PromptError: there is no such event.
+        """
+        if event not in EVENTS:
+            raise PromptError(f"no event {event!r}: use one of {', '.join(EVENTS)}")
+        self._callbacks[event].append(callback)
+        return lambda: self._callbacks[event].remove(callback)
 
     # ------------------------------------------------------------------ results
 
     @property
     def masks(self) -> list[Bool[np.ndarray, "H W"]]:
-        """The masks of the current image's objects, at its own resolution."""
-        return [rle_to_mask(result.segmentation) for _, result in self._finished()]
+        """Return the masks of the current image's objects, at its own resolution."""
+        return [rle_to_mask(mask.segmentation) for _, mask in self._controller.finished()]
 
     @property
     def scores(self) -> list[float]:
-        """The predicted IoU of each; NaN where an object was only painted."""
-        scores = [result.score for _, result in self._finished()]
+        """Return the predicted IoU of each; NaN where an object was only painted."""
+        scores = [mask.score for _, mask in self._controller.finished()]
         return [float("nan") if score is None else score for score in scores]
 
     @property
     def labels(self) -> list[str]:
-        """The class of each."""
-        return [each.label for each, _ in self._finished()]
+        """Return the class of each."""
+        return [each.label for each, _ in self._controller.finished()]
 
     @property
     def prompts(self) -> list[dict[str, Any]]:
-        """How each was made: ``id``, ``label``, ``committed``, ``strokes``, and what makes it again
+        """Describe how each was made: id, label, committed, strokes, and the call of ``predict``.
 
         >>> predictor.mask_threshold = entry["mask_threshold"]
         >>> mask = predictor.predict(**entry["predict"]).masks[entry["candidate"]]
         >>> mask = samjax.widget.paint(mask, entry["strokes"])
+
+        Of an object that annotations gave, ``base`` is the mask that it was opened with and
+        ``source_id`` its id there; between the two lines its clicks correct the mask:
+
+        >>> mask = samjax.widget.correct(entry["base"], mask, entry["clicks"])
         """
-        return [prompt_entry(each, result) for each, result in self._finished()]
+        model = self._controller.model
+        return [prompt_entry(each, mask, model) for each, mask in self._controller.finished()]
 
     @property
     def records(self) -> list[Record]:
-        """The official records of the current image's objects, with ``label``."""
-        return [record_of(each, result) for each, result in self._finished()]
+        """Return the official records of the current image's objects, with ``label``."""
+        return [record_of(each, mask) for each, mask in self._controller.finished()]
 
-    def export(self, kind: str, path: str | os.PathLike[str]) -> Path:
-        """Write the objects of all images that were opened: "coco", "yolo", "png" or "npz".
-
-        See `samjax.widget.export.export` for the files. Returns what was written.
-        """
-        images = []
-        for index in self._book.known():
-            try:
-                done = self._finished(index)
-            except ImageError:
-                continue  # nothing can be drawn on an image that cannot be read
-            if (size := self._book.size(index)) is not None:
-                records = [record_of(each, result, "coco_rle") for each, result in done]
-                images.append(AnnotatedImage(self.names[index], size, records))
-        written = export(kind, path, images, self.classes)
-        with self._lock:
-            count = sum(len(image.records) for image in images)
-            self._say(
-                f"{count} mask{'s' * (count != 1)} of {len(images)} "
-                f"image{'s' * (len(images) != 1)} written to {written}"
-            )
-            self._push()
-        self._emit("export")
-        return written
+    export = _action(Actions.export)
 
     def snapshot(self) -> Image.Image:
-        """The current image with its masks, small, as a saved notebook shows it."""
-        index = self.image_index
-        picture = self._shelf.wait_picture(index)
-        with self._lock:
-            objects = self._book.session(index).present.objects
-            image = self._shelf.embedding(index)
-            return view.static_picture(picture, index, objects, self._book.results, image)
+        """Draw the current image with its masks, small, as a saved notebook shows it."""
+        controller = self._controller
+        index = controller.index
+        picture = controller.loader.wait_picture(index)
+        with controller.lock:
+            objects = controller.state.objects
+            image = controller.loader.embedding(index)
+            return view.static_picture(picture, index, objects, controller.project.masks, image)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle = super()._repr_mimebundle_(**kwargs)
@@ -178,112 +295,35 @@ class Annotator(Desk, anywidget.AnyWidget):
         data, metadata = bundle
         try:
             file = io.BytesIO()
-            self.snapshot().save(file, "PNG", optimize=True)
+            # The front end shows it where it cannot show the widget.
+            view.captioned(self.snapshot()).save(file, "PNG", optimize=True)
             data["image/png"] = b64encode(file.getvalue()).decode("ascii")
         except ImageError:
             pass  # the widget says what is wrong with it
         return data, metadata
 
-    # ------------------------------------------------------------------ the page
+    def close(self) -> None:
+        """End the annotator and its threads; what was done is saved."""
+        if "_link" in vars(self):  # Python deletes those, too, whose arguments were refused
+            self._controller.close()
+            self._link.previews.close()
+        super().close()
 
-    def _on_message(self, _: Any, content: Any, _buffers: Any) -> None:
-        """Answer the page; whatever it sends, the kernel goes on and the page hears why not."""
-        self._here.page = True
-        self._here.request = content.get("request") if isinstance(content, dict) else None
-        try:
-            self._answer(messages.parse(content))
-        except SamjaxError as error:
-            self._complain(str(error))
-        except Exception as error:
-            _log.exception("a message of the page failed")
-            self._complain(f"{type(error).__name__}: {error}; the kernel's log has more")
-        finally:
-            self._here.page, self._here.request = False, None
+    # ------------------------------------------------------------------ inside
 
-    def _answer(self, message: messages.Message) -> None:
-        if message.kind == "hello":
-            with self._lock:
-                self._viewed = True
-                self._told.clear()
-                self._shown.clear()
-                self._push()
-        elif message.kind == "hover":
-            x, y = message.arguments["x"], message.arguments["y"]
-            self._hover.submit(lambda: self._preview(message.request, x, y))
-        elif message.kind == "export":
-            self.export("coco", (self._book.folder or _UNSAVED) / "annotations.json")
-        else:
-            getattr(self, message.kind)(**message.arguments)
-
-    def _complain(self, text: str) -> None:
-        with self._lock:
-            self._say(text, "error")
-            self._push()
-        self._emit("error")
-
-    def _push(self) -> None:
-        """Send what the page does not hold yet; with the number of its request, if it asked."""
-        if not self._viewed:
-            return
-        index, book = self.image_index, self._book
-        log, picture = book.session(index), self._shelf.picture(index)
-        image = self._shelf.embedding(index)
-        self._push_picture(index, picture)
-        self._push_proposals(index)
-        masks, buffers = view.mask_buffers(self._shown, index, log, book.results, picture, image)
-        candidates, pictures = view.candidate_buffers(
-            self._shown, index, log.present.current, book.results, image
-        )
-        running = self._proposals.progress
-        following = index + 1 < len(self.names)
-        content = {
-            "kind": "update",
-            "request": getattr(self._here, "request", None),
-            "replies": self._shown.replies,
-            "masks": masks,
-            "image": {
-                "index": index,
-                "count": len(self.names),
-                "name": self.names[index],
-                "phase": self._shelf.state(index),
-                "next": self._shelf.state(index + 1) if following else None,
-            },
-            "status": {"text": self.status, "level": self._level},
-            "automatic": None if running is None else running[1],
-            "candidates": candidates,
-            **view.session_entry(log, self.classes, self._shown, index, book.results),
-        }
-        self.send(content, [*buffers, *pictures])
-
-    def _push_picture(self, index: int, picture: Any) -> None:
-        if self._told.get("image") != index:
-            self._shown.clear()
-        if picture is None or self._told.get("image") == index:
-            return
-        self._told = {"image": index}
-        (height, width), (h, w) = picture.size, picture.display_size
-        content = {"index": index, "width": width, "height": height, "display": [w, h]}
-        self.send({"kind": "image", **content}, [picture.jpeg])
-
-    def _push_proposals(self, index: int) -> None:
-        records = self._proposals.of(index)
-        if records is None or self._told.get("image") != index or "proposals" in self._told:
-            return
-        self._told["proposals"] = True
-        content, buffers = view.proposal_buffers(records)
-        self.send({"kind": "proposals", "index": index, **content}, buffers)
-
-    def _preview(self, request: str | None, x: float, y: float) -> None:
-        """The mask that a click here would give, for the page only."""
-        with self._lock:
-            index, state = self.image_index, self._state
-            image, picture = self._shelf.embedding(index), self._shelf.picture(index)
-        content: dict[str, Any] = {"kind": "hover", "request": request, "index": index}
-        buffers = []
-        if image is not None and picture is not None:
-            prompt = Prompt(((x, y, 1),), multimask=state.multimask)
-            found = predict(self._model, image, prompt, state.threshold, picture.display_size)
-            best = found.chosen(None)
-            content["score"] = round(float(found.scores[best]), 4)
-            buffers = [found.runs[best].tobytes()]
+    def _send_to_page(self, content: dict[str, Any], buffers: list[bytes]) -> None:
         self.send(content, buffers)
+
+    def _on_message(self, _widget: Any, content: Any, _buffers: Any) -> None:
+        self._link.receive(content)
+
+    def _on_change(self) -> None:
+        controller = self._controller
+        self.image_index = controller.index
+        self.object_count = sum(map(bool, controller.state.objects))
+        self.status = controller.status.text
+        self._link.push()
+
+    def _emit(self, event: str) -> None:
+        for callback in list(self._callbacks[event]):
+            callback(self)

@@ -1,4 +1,4 @@
-"""Work beside the clicks: hover previews, of which only the latest counts, and automatic masks."""
+"""Background work: hover previews, of which only the latest counts, and automatic masks."""
 
 from __future__ import annotations
 
@@ -9,25 +9,31 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from samjax.annotations.records import Record
-from samjax.automatic import SamAutomaticMaskGenerator
-from samjax.embeddings import ImageEmbedding
-from samjax.engine import Segmenter
+from samjax.arguments import shown
+from samjax.automatic.generator import SamAutomaticMaskGenerator
+from samjax.automatic.options import AutomaticOptions
+from samjax.embedding import ImageEmbedding
+from samjax.engine.segmenter import Segmenter
 from samjax.errors import PromptError, SamjaxError
-from samjax.widget.decode import fitted
+from samjax.masks.rle import Record
+from samjax.widget.sizes import fitted
 
 SIDE = 1024  # automatic masks are looked for in a copy of this size at most
 OPTIONS = (
     *("points_per_side", "points_per_batch", "pred_iou_thresh", "stability_score_thresh"),
     *("stability_score_offset", "box_nms_thresh", "min_area", "max_area", "containment_thresh"),
 )
+# The page's slider starts at the model's threshold of the predicted IoU and reaches down to this
+# part of it without another run.
+SLIDER_REACH = 0.5
+MOST = 500  # masks of an image, by falling predicted IoU
 _log = logging.getLogger(__name__)
 
 Told = Callable[[int, str | None], None]
 
 
 class Latest:
-    """A thread with one place to wait in: what comes in takes the place of what waits there."""
+    """Runs the latest task; a newer one replaces any not yet started."""
 
     def __init__(self, name: str):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -37,13 +43,17 @@ class Latest:
         self.dropped = 0
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Do this as soon as the thread is free, unless something newer comes before."""
+        """Run a task as soon as the thread is free, unless a newer one comes before."""
         with self._lock:
             self.dropped += self._waiting is not None
             self._waiting = work
             if not self._running:
                 self._running = True
                 self._thread.submit(self._run)
+
+    def close(self) -> None:
+        """End the thread; tasks that have not begun are dropped."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
         while True:
@@ -58,32 +68,56 @@ class Latest:
                 _log.exception("a preview failed")
 
 
-class Proposals:
-    """Automatic masks of the images, made once for each.
+class AutomaticMasks:
+    """Makes the automatic masks of the images, once for each.
 
     Args:
         model: of the image embeddings.
-        options: `OPTIONS` of SamAutomaticMaskGenerator.
+        options: `OPTIONS` of SamAutomaticMaskGenerator. Without ``pred_iou_thresh`` masks are made
+            from `SLIDER_REACH` times the model's own threshold on, for the page's slider.
+
+    Attributes:
+        shown_from: predicted IoU from which on the page shows masks at first: the threshold that
+            was named, else the model's own.
+        least: predicted IoU from which on masks are made.
+        progress: image and part done, while masks are made.
 
     Raises:
         PromptError: other options, or values that do not fit.
     """
 
     def __init__(self, model: Segmenter, options: Mapping[str, Any]):
-        if unknown := sorted(set(options) - set(OPTIONS)):
+        if not isinstance(options, Mapping):
+            raise PromptError(f"automatic is {shown(options)}: pass {{option: value}}")
+        if unknown := [name for name in options if name not in OPTIONS]:
             raise PromptError(f"automatic has {unknown}: use {', '.join(OPTIONS)}")
-        self._model, self._options = model, dict(options)
-        self._records: dict[int, list[Record]] = {}
+        AutomaticOptions(**options)  # refuses what does not fit, before anything is done
+        named = options.get("pred_iou_thresh")
+        own = model.automatic_thresholds.pred_iou_thresh
+        self.shown_from = own if named is None else float(named)
+        self.least = min(own, SLIDER_REACH * own) if named is None else self.shown_from
+        self._model, self._options = model, {**options, "pred_iou_thresh": self.least}
+        self._generated: dict[int, list[Record]] = {}
+        self._records: dict[int, list[Record]] = {}  # that are shown: these, or those of a text
+        self._advice: dict[int, str] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="samjax-automatic")
         self._lock = threading.Lock()
-        self.progress: tuple[int, float] | None = None  # image and part done, while it runs
+        self.progress: tuple[int, float] | None = None
+
+    def close(self) -> None:
+        """End the thread; tasks that have not begun are dropped."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def of(self, index: int) -> list[Record] | None:
-        """The masks of an image, if they were made."""
+        """Return the masks of an image, if they were made."""
         return self._records.get(index)
 
+    def advice(self, index: int) -> str:
+        """Return why an image got no mask, and what would keep some; "" if it has."""
+        return self._advice.get(index, "")
+
     def get(self, index: int, which: int) -> Record:
-        """One mask of an image.
+        """Return one mask of an image.
 
         Raises:
             PromptError: there is none.
@@ -96,9 +130,19 @@ class Proposals:
         return records[which]
 
     def make(self, image: ImageEmbedding, index: int, told: Told) -> list[Record]:
-        """Make them now, or return those made before; ``told`` hears of progress."""
-        if index in self._records:
-            return self._records[index]
+        """Make the masks now, or return those made before; ``told`` hears of progress."""
+        if index in self._generated:
+            records = self._generated[index]
+        else:
+            records = self._generated[index] = self._generate(image, index, told)
+        self._records[index] = records
+        return records
+
+    def put(self, index: int, records: list[Record]) -> None:
+        """Let other masks take the place of an image's."""
+        self._records[index] = records
+
+    def _generate(self, image: ImageEmbedding, index: int, told: Told) -> list[Record]:
         size = fitted(image.original_size, SIDE)
         small = replace(image, original_size=size)
         steps = 0
@@ -114,19 +158,25 @@ class Proposals:
             generator = SamAutomaticMaskGenerator(
                 self._model, output_mode="coco_rle", **self._options
             )
-            records = generator.generate(None, embedding=small, progress=progress)
+            self._advice.pop(index, None)
+            records = generator.generate(
+                None,
+                embedding=small,
+                progress=progress,
+                on_empty=lambda advice: self._advice.__setitem__(index, advice),
+            )
         finally:
             self.progress = None
+        records = sorted(records, key=lambda each: -each["predicted_iou"])[:MOST]
         (height, width), (h, w) = image.original_size, size
         for record in records:
             record["point_coords"] = [
                 [x * width / w, y * height / h] for x, y in record["point_coords"]
             ]
-        self._records[index] = records
         return records
 
-    def start(self, wait: Callable[[int], ImageEmbedding], index: int, told: Told) -> bool:
-        """Make them in the thread; ``told`` hears of the end too. False: it is busy."""
+    def start(self, make: Callable[[], object], index: int, told: Told) -> bool:
+        """Run ``make`` in the thread; ``told`` hears of the end, too. False: it is busy."""
         with self._lock:
             if self.progress is not None:
                 return False
@@ -135,12 +185,12 @@ class Proposals:
         def run() -> None:
             error = None
             try:
-                self.make(wait(index), index, told)
+                make()
             except SamjaxError as reason:
                 error = str(reason)
             except Exception as reason:
-                _log.exception("automatic masks failed")
-                error = f"automatic masks failed ({type(reason).__name__}: {reason})"
+                _log.exception("masks to pick from failed")
+                error = f"masks to pick from failed ({type(reason).__name__}: {reason})"
             self.progress = None
             told(index, error)
 

@@ -1,52 +1,68 @@
-"""Results of a session as records, and the records into files."""
+"""Export: objects become records, and records become files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from samjax.annotations import (
     AnnotatedImage,
+    coco_dataset,
     to_label_map,
-    write_coco,
     write_label_png,
     write_npz,
     write_yolo,
 )
-from samjax.annotations.records import Record, new_record
+from samjax.annotations.coco import write_dataset
+from samjax.annotations.records import FORMATS, new_record
+from samjax.engine.segmenter import Segmenter
 from samjax.errors import AnnotationError
-from samjax.widget.session import Object
-from samjax.widget.store import Result
+from samjax.files import check_outputs, given_path, protecting, writing
+from samjax.masks.rle import Record
+from samjax.widget.correction import base_mask, predict_arguments
+from samjax.widget.opened import OF_THE_MASK, opened_fields
+from samjax.widget.opened_export import own_numbers
+from samjax.widget.state import Object
+from samjax.widget.state_file import FinishedMask
 
-FORMATS = ("coco", "yolo", "png", "npz")
 
+def record_of(each: Object, mask: FinishedMask, output_mode: str = "binary_mask") -> Record:
+    """Return the official record of an object, with its ``label``.
 
-def record_of(each: Object, result: Result, output_mode: str = "binary_mask") -> Record:
-    """The official record of an object, with its ``label``.
-
-    ``point_coords`` are its clicks; ``predicted_iou`` is missing where it was only painted.
+    ``point_coords`` are its clicks, ``point_labels`` 1 or 0 for each; ``predicted_iou`` is
+    missing where it was only painted. An object of annotations keeps what they say of it: id,
+    crowd flag, attributes and, while its mask is the same, scores and prompts.
     """
-    height, width = result.segmentation["size"]
+    height, width = mask.segmentation["size"]
+    kept = opened_fields(each)
+    if each.as_opened:
+        return new_record(mask.segmentation, output_mode, {**kept, "label": each.label})
     extra: dict[str, Any] = {
+        **{key: value for key, value in kept.items() if key not in OF_THE_MASK},
         "point_coords": [[x, y] for x, y, _ in each.prompt.points],
+        "point_labels": [label for _, _, label in each.prompt.points],
         "crop_box": [0, 0, width, height],
         "label": each.label,
     }
-    if result.score is not None:
-        extra["predicted_iou"] = result.score
-    return new_record(result.segmentation, output_mode, extra)
+    if mask.score is not None:
+        extra["predicted_iou"] = mask.score
+    return new_record(mask.segmentation, output_mode, extra)
 
 
-def prompt_entry(each: Object, result: Result) -> dict[str, Any]:
-    """How an object was made: enough to make its mask again with ``SamPredictor.predict``."""
+def prompt_entry(each: Object, mask: FinishedMask, model: Segmenter) -> dict[str, Any]:
+    """Describe how an object was made, so that ``SamPredictor.predict`` makes its mask again."""
     return {
         "id": each.id,
         "label": each.label,
         "committed": each.committed,
-        "predict": each.prompt.arguments(),
-        "candidate": result.candidate,
+        "reviewed": each.reviewed,
+        "base": base_mask(each.base),
+        "source_id": opened_fields(each).get("id"),
+        "clicks": list(each.prompt.points),
+        "predict": predict_arguments(each.prompt, each.base, model),
+        "candidate": mask.candidate,
         "mask_threshold": each.threshold,
         "strokes": list(each.strokes),
     }
@@ -56,7 +72,10 @@ def export(
     kind: str,
     path: str | os.PathLike[str],
     images: Sequence[AnnotatedImage],
-    categories: Sequence[str],
+    categories: Sequence[str] | Mapping[str, int],
+    inputs: Sequence[Path] = (),
+    dataset: dict[str, Any] | None = None,
+    numbered: bool = False,
 ) -> Path:
     """Write records in one of `FORMATS`, each file whole or not at all.
 
@@ -66,43 +85,59 @@ def export(
             The last two are a folder with a file for each image, or the file of a single image.
         path: of the file or folder.
         images: with their records.
-        categories: names of the classes in order; others that occur follow.
+        categories: names of the classes in order, or {name: id}; others that occur follow.
+        inputs: files that must stay, whatever the path: the images and their saved states.
+        dataset: the COCO data set of the images, where it is to keep what another one says.
+        numbered: whether label maps have the ids of the records as numbers.
 
     Returns:
         The file or folder that was written (for "yolo" the path of data.yaml).
 
     Raises:
-        AnnotationError: an unknown kind, or a path that cannot be written.
+        AnnotationError: an unknown kind, a path that cannot be written, or one of the inputs.
     """
     if kind not in FORMATS:
         raise AnnotationError(f"export {kind!r}: use one of {', '.join(FORMATS)}")
     if not images:
         raise AnnotationError("nothing to export: no image was opened yet")
-    path = Path(path).expanduser()
+    path = given_path(path, AnnotationError)
     used = [record["label"] for image in images for record in image.records]
-    names = list(dict.fromkeys([*categories, *used]))
-    try:
+    names = with_new_names(categories, used)
+    advice = "choose another path, or check permissions and free space"
+    with writing(path, AnnotationError, advice), protecting(inputs, AnnotationError):
         if kind == "coco":
             file = path if path.suffix and not path.is_dir() else path / "annotations.json"
-            return write_coco(file, images, names)
+            if not file.exists() and file.resolve() in {each.resolve() for each in inputs}:
+                raise AnnotationError(f"{file} is the saved state of an image; choose another name")
+            found = coco_dataset(images, names) if dataset is None else dataset
+            return write_dataset(file, found)
         if kind == "yolo":
             return write_yolo(path, images, names)
         if len(images) == 1 and path.suffix == f".{kind}":
-            _write_one(kind, path, images[0])
+            _write_one(kind, path, images[0], numbered)
             return path
-        for image in images:
-            _write_one(kind, path / Path(image.file_name).with_suffix(f".{kind}"), image)
-    except OSError as error:
-        raise AnnotationError(
-            f"{path}: cannot be written ({error.strerror or error}): "
-            "choose another path, or check permissions and free space"
-        ) from error
+        files = [path / Path(image.file_name).with_suffix(f".{kind}") for image in images]
+        check_outputs(files)  # all, before the first is written
+        for file, image in zip(files, images, strict=True):
+            _write_one(kind, file, image, numbered)
     return path
 
 
-def _write_one(kind: str, path: Path, image: AnnotatedImage) -> None:
+def with_new_names(
+    categories: Sequence[str] | Mapping[str, int], used: Iterable[str]
+) -> list[str] | dict[str, int]:
+    """Return categories with those names that are used besides; ids of new ones follow the last."""
+    if not isinstance(categories, Mapping):
+        return list(dict.fromkeys([*categories, *used]))
+    ids = dict(categories)
+    for name in used:
+        ids.setdefault(name, max(ids.values(), default=0) + 1)
+    return ids
+
+
+def _write_one(kind: str, path: Path, image: AnnotatedImage, numbered: bool) -> None:
     if kind == "png":
         labels = to_label_map(image.records, image.size)
-        write_label_png(path, labels)
+        write_label_png(path, own_numbers(labels, image.records) if numbered else labels)
     else:
         write_npz(path, image.size, image.records)

@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 
@@ -22,17 +23,17 @@ from samjax.annotations import (
     write_yolo,
 )
 from samjax.errors import AnnotationError
-from samjax.rle import OUTPUT_MODES, convert, crop, to_mask
-from tests.masks import MASKS, blobs, noise
+from samjax.masks.rle import OUTPUT_MODES, convert_segmentation, crop, to_mask
+from tests.support.masks import MASKS, blobs, noise
 
 FORMS = pytest.mark.parametrize("form", OUTPUT_MODES)
 
 
 def record(mask: np.ndarray, form: str = "binary_mask", **extra) -> dict:
-    """A record as the official generator makes it."""
+    """Make a record as the official generator does."""
     height, width = mask.shape
     return {
-        "segmentation": convert(mask, form),
+        "segmentation": convert_segmentation(mask, form),
         "area": int(mask.sum()),
         "bbox": crop(mask).box,
         "predicted_iou": 0.9176470637321472,  # what .item() of a float32 looks like
@@ -44,7 +45,7 @@ def record(mask: np.ndarray, form: str = "binary_mask", **extra) -> dict:
 
 
 def images(form: str = "binary_mask") -> list[AnnotatedImage]:
-    """A data set: each mask in an image of its own, then one image of many, then one of none."""
+    """Make a data set: each mask in its own image, then one image of many, then one of none."""
     single = [
         AnnotatedImage(f"{i}.jpg", mask.shape, [record(mask, form, label=f"kind {i % 3}")])
         for i, mask in enumerate(MASKS.values())
@@ -58,7 +59,7 @@ def images(form: str = "binary_mask") -> list[AnnotatedImage]:
 
 
 def assert_same(found: list[dict], expected: list[dict], *, keys: set[str] | None = None) -> None:
-    """Equal records, whatever the form of their segmentations; ``keys``: only these are kept."""
+    """Assert equal records in any form of segmentation; ``keys``: only these are kept."""
     assert len(found) == len(expected)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(to_mask(a["segmentation"]), to_mask(b["segmentation"]))
@@ -112,8 +113,9 @@ def test_pycocotools_loads_the_data_set_and_gives_the_masks(tmp_path, capsys, fo
 def test_a_coco_data_set_comes_back_equal(tmp_path, form, shapes):
     found = read_coco(write_coco(tmp_path / "a.json", images(), shapes=shapes), form)
     assert [image[:2] for image in found] == [image[:2] for image in images()]
+    ids = itertools.count(1)
     for image, expected in zip(found, images(form), strict=True):
-        assert_same(image.records, expected.records)
+        assert_same(image.records, [each | {"id": next(ids)} for each in expected.records])
         for a, b in zip(image.records, expected.records, strict=True):
             assert type(a["segmentation"]) is type(b["segmentation"])
 
@@ -488,6 +490,7 @@ def test_npz_keeps_apart_what_only_some_records_have(tmp_path):
         bare | {"label": "", "point_coords": []},
         bare | {"predicted_iou": 0.25, "crop_box": [0, 0, 3, 2]},
         bare | {"label": "größer", "point_coords": [[1.5, 0.5], [0.0, 1.0]]},
+        bare | {"label": "", "point_coords": [[1.5, 0.5], [0.0, 1.0]], "point_labels": [1, 0]},
     ]
     for given in (records, [bare], []):
         size, found = read_npz(write_npz(tmp_path / "a.npz", (2, 3), given))

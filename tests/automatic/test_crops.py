@@ -1,22 +1,22 @@
-"""Grids, crops, tiles, run lengths in the whole image, suppression."""
+"""Test grids, crops, tiles, run lengths in the whole image, and NMS."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from samjax.crops import (
+from samjax.automatic.crops import (
     Crop,
     crop_boxes,
     layer_grids,
     near_crop_edge,
     point_grid,
-    suppress,
     tile_boxes,
     uncropped,
 )
-from samjax.rle import mask_to_rle
-from tests.masks import blobs, noise
+from samjax.masks.nms import suppress
+from samjax.masks.rle import mask_to_rle
+from tests.support.masks import blobs, noise
 
 
 def test_point_grid_is_row_major_and_centred() -> None:

@@ -1,4 +1,4 @@
-"""Automatic masks without torch; equality with the official generator is in tests/parity."""
+"""Test automatic masks without torch; tests/parity compares with the official generator."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samjax.automatic import Proposals, SamAutomaticMaskGenerator, clean_regions, drop_contained
-from samjax.errors import PromptError
+from samjax.automatic.generator import (
+    FoundMasks,
+    SamAutomaticMaskGenerator,
+    clean_regions,
+    drop_contained,
+)
+from samjax.errors import NoMasksWarning, PromptError
+from samjax.masks.measure import padded_side
+from samjax.masks.regions import remove_small_regions
+from samjax.masks.rle import area_from_rle, mask_to_rle, rle_to_mask
 from samjax.predictor import SamPredictor
-from samjax.proposals import padded_side
-from samjax.regions import remove_small_regions
-from samjax.rle import area_from_rle, mask_to_rle, rle_to_mask
 
 # The embedded checkpoint is unsure of most masks: thresholds far below the defaults.
 LOW = {"points_per_side": 8, "pred_iou_thresh": 0.3, "stability_score_thresh": 0.4}
@@ -113,7 +118,8 @@ def test_crops_and_tiles_find_masks_in_their_parts(embedded, photo) -> None:
 
 def test_thresholds_that_keep_nothing_or_everything(embedded, photo) -> None:
     nothing = {"pred_iou_thresh": 2.0, "stability_score_thresh": 0.0, "points_per_side": 3}
-    assert SamAutomaticMaskGenerator(embedded, **nothing).generate(photo) == []
+    with pytest.warns(NoMasksWarning, match="pred_iou_thresh 2 "):
+        assert SamAutomaticMaskGenerator(embedded, **nothing).generate(photo) == []
     everything = {
         "points_per_side": 2,
         "pred_iou_thresh": 0.0,
@@ -126,19 +132,24 @@ def test_thresholds_that_keep_nothing_or_everything(embedded, photo) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (40, 1)])
 def test_very_small_images(embedded, size: tuple[int, int]) -> None:
     image = np.full((*size, 3), 127, np.uint8)
-    for record in SamAutomaticMaskGenerator(embedded, **LOW).generate(image):
+    told: list[str] = []  # whether there is a mask is the checkpoint's choice
+    for record in SamAutomaticMaskGenerator(embedded, **LOW).generate(image, on_empty=told.append):
         assert record["segmentation"].shape == size
 
 
 def test_a_uniform_image_has_nothing_but_itself(embedded) -> None:
     """Whether the image itself counts as one mask is the checkpoint's choice, and no error."""
     image = np.full((200, 300, 3), 90, np.uint8)
-    records = SamAutomaticMaskGenerator(embedded, points_per_side=4).generate(image)
+    told: list[str] = []
+    generator = SamAutomaticMaskGenerator(embedded, points_per_side=4)
+    records = generator.generate(image, on_empty=told.append)
     assert len(records) <= 1
+    assert len(told) == (not records)
     assert all(record["segmentation"].mean() > 0.9 for record in records)
     # Predicted IoUs are a regression, which may exceed 1: the checkpoint is sure of an empty image.
     unreachable = SamAutomaticMaskGenerator(embedded, points_per_side=4, pred_iou_thresh=2.0)
-    assert unreachable.generate(image) == []
+    with pytest.warns(NoMasksWarning):
+        assert unreachable.generate(image) == []
 
 
 def test_a_large_panorama_stays_within_memory(embedded) -> None:
@@ -169,10 +180,10 @@ def test_area_filters_and_small_regions(embedded, photo, records: list[dict]) ->
         assert not remove_small_regions(record["segmentation"], 400, "holes")[1]
 
 
-def proposals(masks: list[np.ndarray], scores: list[float]) -> Proposals:
+def proposals(masks: list[np.ndarray], scores: list[float]) -> FoundMasks:
     count = len(masks)
     boxes = np.tile(np.array([[0, 0, 9, 9]]), (count, 1))
-    return Proposals(
+    return FoundMasks(
         [mask_to_rle(mask) for mask in masks],
         boxes,
         np.array(scores, np.float32),
@@ -215,11 +226,13 @@ def test_of_nested_masks_the_more_certain_stays() -> None:
     [
         ({"points_per_side": None}, "point_grids"),
         ({"points_per_side": 0}, "at least 1"),
+        ({"crop_n_layers": 30}, "from 0 to 6"),
+        ({"crop_n_layers": -1}, "from 0 to 6"),
         ({"points_per_batch": 0}, "at least 1"),
         ({"output_mode": "png"}, "binary_mask"),
         ({"points_per_side": None, "point_grids": [np.zeros((3, 3))]}, "N x 2"),
         ({"points_per_side": None, "point_grids": [np.zeros((3, 2))], "crop_n_layers": 1}, "2 lay"),
-        ({"tile_size": 100, "crop_n_layers": 1}, "no crops"),
+        ({"tile_size": 100, "crop_n_layers": 1}, "do not go together"),
     ],
 )
 def test_arguments_that_do_not_fit(embedded, arguments: dict, words: str) -> None:

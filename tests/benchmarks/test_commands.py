@@ -1,4 +1,4 @@
-"""The commands with a network, from data on disk to files."""
+"""Run the commands with a network, from data on disk to files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.miou.fast_coco import fast_click
 from benchmarks.miou.metrics import iou
 from benchmarks.miou.samples import Filters
 from samjax.errors import SamjaxError
-from tests.benchmarks.drawn import (
+from tests.support.benchmarks.drawn import (
     OBJECTS,
     Knowing,
     contents,

@@ -1,4 +1,4 @@
-"""Runs that are really killed, and runs on several devices, in processes of their own."""
+"""Kill runs in processes of their own, and run on several devices."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 import samjax
 from benchmarks.miou.datasets import open_dataset
-from samjax.checkpoint import store
-from tests.benchmarks import killed
-from tests.benchmarks.drawn import (
+from samjax.checkpoint.orbax_folder import Checkpoint, save_orbax_folder
+from tests.support.benchmarks import killed
+from tests.support.benchmarks.drawn import (
     OBJECTS,
     contents,
     draw_coco,
@@ -24,7 +24,7 @@ from tests.benchmarks.drawn import (
     label_map,
     options,
 )
-from tests.models import PLAIN
+from tests.support.models import PLAIN
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 
 def start(arguments: list[str], **environment: str) -> subprocess.Popen:
-    """``python -m ARGUMENTS`` in the background."""
+    """Start ``python -m ARGUMENTS`` in the background."""
     return subprocess.Popen(
         [sys.executable, "-m", *arguments],
         cwd=ROOT,
@@ -45,7 +45,7 @@ def start(arguments: list[str], **environment: str) -> subprocess.Popen:
 
 
 def kill_after(process: subprocess.Popen, journal: Path, images: int) -> None:
-    """SIGKILL once so many images are in the journal."""
+    """Send SIGKILL once so many images are in the journal."""
     end = time.monotonic() + 120
     while not journal.exists() or journal.read_bytes().count(b"\n") <= images:
         assert process.poll() is None, process.communicate()
@@ -65,11 +65,11 @@ def draw_labels(root: Path) -> Path:
 
 
 def check_killed(name: str, data: Path, folder: Path) -> None:
-    """A run of that protocol, killed and started again, ends as one that nothing interrupted."""
+    """Check that a run that was killed and restarted equals an uninterrupted one."""
     dataset, out = open_dataset(data), folder / "out"
     given = options(name, dataset, killed.ANSWER)
     killed.run(name, dataset, knowing(name, dataset, killed.ANSWER), given, folder / "whole")
-    process = start(["tests.benchmarks.killed", name, str(data), str(out)])
+    process = start(["tests.support.benchmarks.killed", name, str(data), str(out)])
     kill_after(process, out / "journal.jsonl", killed.MEASURED)
     assert not (out / "summary.json").exists()
     again = knowing(name, dataset, killed.ANSWER)
@@ -89,8 +89,8 @@ def test_killed_and_started_again_a_run_ends_with_identical_files(name, draw, tm
 def test_the_command_killed_and_started_again_on_two_devices(tmp_path):
     """The whole run is on one device: neither the kill nor the devices change a byte."""
     sam = samjax.load(PLAIN)
-    checkpoint = store.Checkpoint(sam.parameters(), sam.config, "random", sam.preset.name)
-    store.save(tmp_path / "sam", checkpoint)
+    checkpoint = Checkpoint(sam.parameters(), sam.config, "random", sam.preset.name)
+    save_orbax_folder(tmp_path / "sam", checkpoint)
     data = draw_coco(tmp_path / "coco", OBJECTS[1:2] * 40)
     command = ["benchmarks.miou", "fast-coco", "--data", str(data), "--model"]
     command += [str(tmp_path / "sam"), "--pictures", "1", "--out"]

@@ -1,4 +1,4 @@
-"""Data sets on disk: what each layout's files mean."""
+"""Test how the files of each data set layout are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from PIL import Image
 from benchmarks.miou.datasets import open_dataset
 from benchmarks.miou.samples import Filters
 from samjax.errors import AnnotationError
-from tests.benchmarks.drawn import OBJECTS, draw_coco, draw_folder, draw_image, label_map, rectangle
+from tests.support.benchmarks.drawn import (
+    OBJECTS,
+    draw_coco,
+    draw_folder,
+    draw_image,
+    label_map,
+    rectangle,
+)
 
 
 def test_bsds_layout_has_every_person(tmp_path):
@@ -86,7 +93,7 @@ def test_lvis_files_name_addresses(tmp_path):
 
 
 def draw_cells(root):
-    """BBBC038's stage1_train: a folder an image, a picture an object."""
+    """Draw BBBC038's stage1_train: a folder for each image, a picture for each object."""
     for number, own in enumerate(OBJECTS, 1):
         draw_image(root / str(number) / "images" / f"{number}.png", number, own)
         for index, given in enumerate(own):

@@ -1,4 +1,4 @@
-"""Every protocol with predictors that know the answer: what it scores can be computed by hand."""
+"""Score every protocol with predictors that know the masks, against values computed by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.miou.protocol import Options, encode_mask
 from benchmarks.miou.report import summarise
 from benchmarks.miou.runner import measure_dataset
 from benchmarks.miou.samples import Filters, draw
-from tests.benchmarks.drawn import (
+from tests.support.benchmarks.drawn import (
     OBJECTS,
     Knowing,
     draw_coco,
@@ -37,7 +37,7 @@ OBJECT_COUNT = sum(map(len, OBJECTS))
 
 
 def run(name, dataset, predictor, folder: Path, given=None) -> dict:
-    """The summary of a protocol."""
+    """Run a protocol and return its summary."""
     method = METHODS[name]
     journal = Journal(folder / "journal.jsonl", {"protocol": name})
     measured = measure_dataset(
@@ -97,7 +97,7 @@ def test_boundary_iou_by_hand(coco, tmp_path):
 
 
 def _left_of(v: int, w: int, h: int) -> int:
-    """Pixels of the band of w x h within its first v columns."""
+    """Count the band's pixels of a w x h rectangle within its first v columns."""
     full = min(v, 2) + max(0, v - (w - 2))
     return full * h + (v - full) * 4
 

@@ -1,4 +1,4 @@
-"""Runs: killed and resumed, on several devices; the files they leave."""
+"""Test runs that are killed and resumed, several devices, and the files of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from benchmarks.miou.methods import METHODS
 from benchmarks.miou.protocol import Options, decode_mask
 from benchmarks.miou.samples import Filters
 from samjax.errors import SamjaxError
-from tests.benchmarks.drawn import OBJECTS, Knowing, contents, draw_coco, echo, without_columns
+from tests.support.benchmarks.drawn import (
+    OBJECTS,
+    Knowing,
+    contents,
+    draw_coco,
+    echo,
+    without_columns,
+)
 
 # Of pycocotools, which the newest NumPy warns about
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -35,7 +42,7 @@ def coco(tmp_path):
 
 @pytest.fixture
 def whole(coco, tmp_path):
-    """A run that nothing interrupted."""
+    """Run without interruption."""
     out = tmp_path / "whole"
     run(coco, [Knowing(coco, without_columns(0.25))], out)
     return out

@@ -1,4 +1,4 @@
-"""Clickers, metrics and the matching of edges, against values computed by hand."""
+"""Test clickers, metrics and the matching of edges against values computed by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.miou.metrics import (
     spearman,
     surface_dice,
 )
-from tests.benchmarks.drawn import HEIGHT, WIDTH, rectangle
+from tests.support.benchmarks.drawn import HEIGHT, WIDTH, rectangle
 
 EMPTY = np.zeros((HEIGHT, WIDTH), bool)
 
@@ -101,7 +101,7 @@ def test_sam_and_ritm_agree_where_one_kind_of_error_is_left(seed):
 
 
 def slow_fast_click(mask: np.ndarray) -> tuple[int, int]:
-    """The search that fast_click does at once, pixel by pixel."""
+    """Search pixel by pixel as fast_click does at once."""
     best, found = -1, (0, 0)
     for y in range(mask.shape[0]):
         for x in range(mask.shape[1]):

@@ -1,4 +1,4 @@
-"""The speed suite: statistics, order, checks and names, by hand."""
+"""Test the statistics, order, checks and names of the speed suite."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from benchmarks.speed.pool import Memory, Pool, to_close
 from benchmarks.speed.report import busy, of_peak
 from benchmarks.speed.runner import Entry, Plan, rotated, visits
 from benchmarks.speed.task import Outputs
-from samjax.config import ImageEncoderConfig, SamConfig
-from tests.benchmarks.fake_models import Fakes, fakes
+from samjax.model.config import ImageEncoderConfig, SamConfig
+from tests.support.benchmarks.fake_models import Fakes, fakes
 
 __all__ = ["fakes"]
 
@@ -259,7 +259,7 @@ def test_reasons_to_be_missing():
     ("arguments", "message"),
     [
         (["--jobs", "encode"], "--jobs encode: use encoder"),
-        (["--only", "tinygrad"], "--only tinygrad: nobody of that name"),
+        (["--only", "tinygrad"], "--only tinygrad: no competitor of that name"),
         (["--dtypes", "int8"], "--dtypes int8: use float32"),
         (["--rounds", "0"], "--rounds 0: at least 1"),
         (["--slow-rounds", "0"], "--slow-rounds 0: at least 1"),

@@ -1,4 +1,4 @@
-"""Whole runs of the speed suite with competitors that are known."""
+"""Run the whole speed suite with fake competitors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 from benchmarks.speed import blocks, cli
 from benchmarks.speed.process import WorkerProcess
 from samjax.errors import SamjaxError
-from tests.benchmarks.fake_models import Fakes, fakes
-from tests.models import PLAIN
+from tests.support.benchmarks.fake_models import Fakes, fakes
+from tests.support.models import PLAIN
 
 __all__ = ["fakes"]
 
@@ -27,7 +27,7 @@ def picture(tmp_path):
 
 @pytest.fixture
 def run(fakes: Fakes, monkeypatch, picture, tmp_path):
-    """The suite with the competitors given, into a folder."""
+    """Run the suite with the given competitors into a folder."""
     monkeypatch.setattr("benchmarks.speed.runner.PAUSE", 0.0)
     monkeypatch.setattr("benchmarks.speed.runner.LEAST", 0.0)
     monkeypatch.setattr("benchmarks.speed.model.source", lambda _: PLAIN)

@@ -1,4 +1,4 @@
-"""Tables in README and notebook from saved results."""
+"""Test the tables in README and numbers page from saved results; notebooks may have them, too."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_longer_run_is_not_replaced_by_a_shorter(miou, pages, tmp_path):
     remake(pages, tmp_path, tmp_path)
     before = [page.read_bytes() for page in pages]
     (tmp_path / "summary.json").write_text(json.dumps(miou))
-    with pytest.raises(SamjaxError, match="holds 8 images, the new result 7"):
+    with pytest.raises(SamjaxError, match="measured on 8 images, the new result on 7"):
         remake(pages, tmp_path, tmp_path)
     assert [page.read_bytes() for page in pages] == before
 
@@ -192,11 +192,34 @@ def test_nothing_saved_yet(pages, tmp_path):
 
 
 def test_the_project_s_pages_hold_the_saved_results(tmp_path):
-    """README and notebook 05 are what ``python -m benchmarks.tables`` makes of the results."""
+    """The pages are what ``python -m benchmarks.tables`` makes of the results."""
     made = tables.blocks([tables.read(file) for file in sorted(tables.RESULTS.glob("*.json"))])
+    readme = tables.PAGES[0]
     for page in tables.PAGES:
         copy = tmp_path / page.name
         copy.write_bytes(page.read_bytes())
         tables.fill_page(copy, made)
         assert copy.read_text("utf-8") == page.read_text("utf-8"), "run python -m benchmarks.tables"
-        assert all(line in copy.read_text("utf-8") for line in ("<!-- speed -->", "<!-- miou -->"))
+        names = ("summary",) if page == readme else ("speed", "miou")
+        assert all(f"<!-- {name} -->" in copy.read_text("utf-8") for name in names)
+
+
+def test_a_few_rows_put_samjax_beside_pytorch(speed):
+    model = speed["models"].pop("embedded")
+    model["competitors"]["official-float32"] = entry("official", click=[0.02, 0.03, 0.05])
+    model["competitors"]["samjax-float32"] = entry("samjax", click=[0.01, 0.01, 0.01])
+    speed["models"]["vit_b-random"] = model
+    gpu = {**speed, "machine": speed["machine"] | {"device": "NVIDIA H100"}}
+    rows = tables.blocks([speed, gpu])["summary"].splitlines()
+    assert rows[2:] == [
+        "| a click after that, ViT-B | 10 ms | 30 ms | 3.00x (2.00, 5.00) |",
+        "| first image and click of a process, ViT-B | 3.0 / 0.7 s | 3.0 / 0.7 s |  |",
+    ]
+    assert tables.blocks([gpu])["summary"] == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0093, "9.3 ms"), (0.0347, "35 ms"), (0.99, "990 ms"), (18.3, "18 s")]
+)
+def test_times_have_two_digits(seconds, text):
+    assert tables.duration(seconds) == text

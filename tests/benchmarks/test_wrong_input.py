@@ -1,4 +1,4 @@
-"""Wrong data and wrong arguments: one line that says what, why and what to do; exit code 2."""
+"""Test that wrong data and arguments give a one-line error and exit code 2."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 
 import samjax
 from benchmarks.miou import cli
-from tests.benchmarks.drawn import draw_coco, draw_folder, label_map
-from tests.models import PLAIN
+from tests.support.benchmarks.drawn import draw_coco, draw_folder, label_map
+from tests.support.models import PLAIN
 
 # Of pycocotools, which the newest NumPy warns about
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -56,7 +56,7 @@ def not_coco(root):
 
 
 def changed(root, change):
-    """A COCO file whose content ``change`` has been at."""
+    """Write a COCO file whose content ``change`` has modified."""
     path = draw_coco(root)
     content = json.loads(path.read_text())
     change(content)
@@ -136,7 +136,7 @@ def test_wrong_data_gives_one_line_and_exit_code_2(case, tmp_path, monkeypatch, 
 
 
 class NeverAsked:
-    """Wrong data is noticed before a model is asked."""
+    """Stands in for a predictor without methods: wrong data must be noticed before its use."""
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_classical_methods_say_what_to_install(tmp_path, monkeypatch, capsys):
 
 
 def detection(**changes):
-    """A detector's results with a single entry."""
+    """Write a detector's results with a single entry."""
     right = {"image_id": 1, "category_id": 1, "bbox": [4, 6, 20, 10], "score": 0.5}
     return json.dumps([right | changes])
 
@@ -235,4 +235,4 @@ def test_an_interrupt_ends_with_one_line_and_exit_code_130(tmp_path, monkeypatch
     with pytest.raises(SystemExit) as left:
         cli.command(["sam-point", "--data", str(path), "--out", str(tmp_path / "o")])
     assert left.value.code == 130
-    assert "goes on where it stopped" in capsys.readouterr().err
+    assert "resumes where it stopped" in capsys.readouterr().err

@@ -1,22 +1,23 @@
-"""Servers and one Chromium for all tests of this folder."""
+"""Start servers and one Chromium for all tests of this folder."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.browser.hosts import jupyter
+from tests.support.browser.hosts import jupyter
 
 VIEWPORT = {"width": 1280, "height": 1000}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here needs Chromium."""
+    """Mark all tests of this folder as needing Chromium."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
@@ -24,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium; that it is missing is a failure, not a skip."""
+    """Launch headless Chromium; if it is missing, tests fail and are not skipped."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.fail("no chromium on the PATH: install it (Debian: apt-get install chromium)")
@@ -36,9 +37,9 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A fresh page; an uncaught error of the widget fails the test, the host's own do not."""
+@contextmanager
+def _opened(chromium: Browser) -> Iterator[Page]:
+    """Open a new page; uncaught errors of the widget fail the test, those of the host do not."""
     context = chromium.new_context(viewport=VIEWPORT)
     page = context.new_page()
     page.set_default_timeout(120_000)
@@ -50,9 +51,23 @@ def page(chromium: Browser) -> Iterator[Page]:
     assert not [error for error in errors if "blob:" in error]
 
 
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """Open a new page for one test."""
+    with _opened(chromium) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def module_page(chromium: Browser) -> Iterator[Page]:
+    """Open a page that the tests of a file share."""
+    with _opened(chromium) as page:
+        yield page
+
+
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:
-    """JupyterLab: its name, address and folder."""
+    """Start JupyterLab: yield its name, address and folder."""
     folder = tmp_path_factory.mktemp("lab")
     with jupyter("lab", folder) as address:
         yield "lab", address, folder
@@ -60,7 +75,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Pa
 
 @pytest.fixture(scope="session")
 def notebook7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:
-    """Notebook 7: its name, address and folder."""
+    """Start Notebook 7: yield its name, address and folder."""
     folder = tmp_path_factory.mktemp("notebook")
     with jupyter("notebook", folder) as address:
         yield "notebook", address, folder

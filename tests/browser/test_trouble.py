@@ -1,4 +1,4 @@
-"""What goes wrong in real sessions: two widgets, restarts, bad files, huge photographs, haste."""
+"""Test trouble in real sessions: two widgets, restarts, bad files, huge photographs, haste."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from PIL import Image
 from playwright.sync_api import Page
 
 import samjax
-from tests.browser.pages import NotebookPage, write_notebook
-from tests.browser.reference import exported, masks_of
-from tests.models import drawn_image
+from tests.support.browser.pages import NotebookPage, write_notebook
+from tests.support.browser.reference import exported, masks_of
+from tests.support.models import drawn_image
 
 START = """
 import numpy as np
@@ -24,14 +24,14 @@ sam = samjax.load()
 
 @pytest.fixture
 def image(tmp_path) -> Path:
-    """A drawn image of 200 x 160 pixels, as a file."""
+    """Draw an image of 200 x 160 pixels into a file."""
     path = tmp_path / "drawn.png"
     Image.fromarray(drawn_image(160, 200)).save(path)
     return path
 
 
 def opened(page: Page, lab, name: str, *cells: str) -> NotebookPage:
-    """A notebook of these cells, open and run."""
+    """Open a notebook of these cells and run it."""
     write_notebook(lab[2] / name, [START, *cells])
     notebook = NotebookPage(page, lab, name)
     notebook.run_all()
@@ -86,11 +86,7 @@ def test_work_is_back_after_a_restart_of_the_kernel(page, lab, image, embedded) 
     )
     annotator = notebook.annotator()
     annotator.until("data.objects === '1'")
-    annotator.act("export")
-    page.wait_for_function(
-        "(status) => status.textContent.includes('annotations.json')",
-        arg=annotator.status.element_handle(),
-    )
+    annotator.export()
     notebook.close()
     ((_, masks, _),) = exported(folder / "annotations.json")
     restored = samjax.Annotator(embedded, str(image), path=folder)

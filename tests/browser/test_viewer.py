@@ -1,4 +1,4 @@
-"""samjax.show in JupyterLab: alive without a kernel, and a picture where it is not trusted."""
+"""Test samjax.show in JupyterLab: it works without a kernel, and is a picture if untrusted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 import samjax
-from tests.browser.pages import NotebookPage
-from tests.models import drawn_image
+from tests.support.browser.pages import NotebookPage
+from tests.support.models import drawn_image
 
 
 def test_show_in_a_notebook_that_is_not_trusted_and_in_one_that_is(page, lab) -> None:

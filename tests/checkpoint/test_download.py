@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from samjax.checkpoint import hub
-from samjax.checkpoint.hub import OFFICIAL, RemoteFile, cache_folder, fetch
+from samjax.checkpoint import download as hub
+from samjax.checkpoint.download import OFFICIAL, RemoteFile, cache_folder, fetch
 from samjax.errors import DownloadError
 
 CONTENT = bytes(range(256)) * 1000
@@ -23,7 +23,7 @@ SMALL = RemoteFile("small.pth", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(
 
 
 class Server:
-    """A web server on the loopback that counts requests and misbehaves on demand."""
+    """Serves files on the loopback, counts requests and misbehaves on demand."""
 
     def __init__(self):
         self.requests: list[str] = []
@@ -311,7 +311,7 @@ def test_a_read_only_cache_still_serves(server, cache, monkeypatch):
 
 def test_concurrent_processes_each_get_the_whole_file(server, cache):
     code = f"""if True:
-        from samjax.checkpoint import hub
+        from samjax.checkpoint import download as hub
         hub.OFFICIAL = {{"small": hub.RemoteFile({SMALL.name!r}, {SMALL.size}, {SMALL.sha256!r})}}
         print(len(hub.fetch("small").read_bytes()))
     """
@@ -350,7 +350,7 @@ def test_a_cached_file_needs_no_network_library(cache):
     (cache / "small.pth").write_bytes(CONTENT)
     code = f"""if True:
         import sys
-        from samjax.checkpoint import hub
+        from samjax.checkpoint import download as hub
         hub.OFFICIAL = {{"small": hub.RemoteFile({SMALL.name!r}, {SMALL.size}, {SMALL.sha256!r})}}
         hub.fetch("small")
         assert not {{"requests", "pooch", "tqdm"}} & set(sys.modules), "imported"

@@ -1,4 +1,4 @@
-"""samjax's own folders: bit for bit, with their meaning, onto the device that was asked for."""
+"""Test that samjax's folders restore weights bit for bit, with metadata, onto any device."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from samjax.checkpoint import store
-from samjax.checkpoint.convert import convert
-from samjax.checkpoint.families import read_official_weights
-from samjax.checkpoint.loading import random_parameters, to_official
-from samjax.checkpoint.torch_writer import write_torch_file
+from samjax.checkpoint.convert import convert_checkpoint
+from samjax.checkpoint.families.official import read_official_weights
+from samjax.checkpoint.formats.torch_writer import write_torch_file
+from samjax.checkpoint.orbax_folder import Checkpoint, restore_orbax_folder, save_orbax_folder
+from samjax.checkpoint.parameters import random_parameters, to_official
 from samjax.errors import CheckpointError
-from tests.models import PLAIN
+from tests.support.models import PLAIN
 
 
-def checkpoint(dtype: np.dtype | type = np.float32) -> store.Checkpoint:
+def checkpoint(dtype: np.dtype | type = np.float32) -> Checkpoint:
     parameters = {k: v.astype(dtype) for k, v in random_parameters(PLAIN, seed=2).items()}
-    return store.Checkpoint(parameters, PLAIN, "official", "sam", ("a note", "another"))
+    return Checkpoint(parameters, PLAIN, "official", "sam", ("a note", "another"))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
 def test_restored_bit_for_bit_with_its_meaning(dtype, tmp_path):
     given = checkpoint(dtype)
-    store.save(tmp_path / "sam", given)
-    found = store.restore(tmp_path / "sam")
+    save_orbax_folder(tmp_path / "sam", given)
+    found = restore_orbax_folder(tmp_path / "sam")
     assert (found.config, found.family, found.preprocess, found.notes) == (
         given.config,
         given.family,
@@ -48,30 +48,30 @@ def test_restored_bit_for_bit_with_its_meaning(dtype, tmp_path):
 
 def test_an_existing_folder_is_kept(tmp_path):
     given = checkpoint()
-    store.save(tmp_path / "sam", given)
+    save_orbax_folder(tmp_path / "sam", given)
     with pytest.raises(CheckpointError, match="exists: choose another name"):
-        store.save(tmp_path / "sam", given)
-    store.save(tmp_path / "sam", given, overwrite=True)
+        save_orbax_folder(tmp_path / "sam", given)
+    save_orbax_folder(tmp_path / "sam", given, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["sam"]
 
 
 def test_a_damaged_folder_is_refused(tmp_path):
     folder = tmp_path / "sam"
-    store.save(folder, checkpoint())
+    save_orbax_folder(folder, checkpoint())
     for path in (folder / "parameters").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(CheckpointError, match="damaged or incomplete"):
-        store.restore(folder)
+        restore_orbax_folder(folder)
 
 
 def test_a_folder_of_another_format_is_refused(tmp_path):
     folder = tmp_path / "sam"
-    store.save(folder, checkpoint())
+    save_orbax_folder(folder, checkpoint())
     path = folder / "metadata" / "metadata"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": "samjax/0"}))
     with pytest.raises(CheckpointError, match=r"format 'samjax/0'.*convert it again"):
-        store.restore(folder)
+        restore_orbax_folder(folder)
 
 
 _TWO_DEVICES = """
@@ -99,12 +99,12 @@ print("fine")
 
 
 def test_onto_a_chosen_device(tmp_path):
-    store.save(tmp_path / "sam", checkpoint())
+    save_orbax_folder(tmp_path / "sam", checkpoint())
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
     run = subprocess.run(
         [sys.executable, "-c", _TWO_DEVICES, str(tmp_path / "sam")],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=300,
@@ -122,7 +122,7 @@ def test_conversion_round_trip(dtype, tmp_path):
         ("folder", "sam.safetensors"),
         ("sam.safetensors", "back.pth"),
     ):
-        convert(tmp_path / before, tmp_path / after)
+        convert_checkpoint(tmp_path / before, tmp_path / after)
     for name in ("sam.safetensors", "back.pth"):
         found = read_official_weights(tmp_path / name).tensors
         assert found.keys() == tensors.keys()
@@ -133,8 +133,8 @@ def test_conversion_round_trip(dtype, tmp_path):
 
 def test_conversion_to_another_dtype(tmp_path):
     write_torch_file(tmp_path / "sam.pth", to_official(checkpoint().parameters, PLAIN))
-    convert(tmp_path / "sam.pth", tmp_path / "half", dtype=np.dtype(np.float16))
-    found = store.restore(tmp_path / "half")
+    convert_checkpoint(tmp_path / "sam.pth", tmp_path / "half", dtype=np.dtype(np.float16))
+    found = restore_orbax_folder(tmp_path / "half")
     assert {v.dtype.name for v in found.parameters.values()} == {"float16"}
 
 
@@ -142,8 +142,8 @@ def test_conversion_refuses_to_overwrite(tmp_path):
     write_torch_file(tmp_path / "sam.pth", to_official(checkpoint().parameters, PLAIN))
     (tmp_path / "there.safetensors").touch()
     with pytest.raises(CheckpointError, match="exists: choose another name"):
-        convert(tmp_path / "sam.pth", tmp_path / "there.safetensors")
+        convert_checkpoint(tmp_path / "sam.pth", tmp_path / "there.safetensors")
     with pytest.raises(CheckpointError, match="is the source itself"):
-        convert(tmp_path / "sam.pth", tmp_path / "sam.pth", overwrite=True)
+        convert_checkpoint(tmp_path / "sam.pth", tmp_path / "sam.pth", overwrite=True)
     with pytest.raises(CheckpointError, match=r"unknown ending '\.onnx'"):
-        convert(tmp_path / "sam.pth", tmp_path / "sam.onnx")
+        convert_checkpoint(tmp_path / "sam.pth", tmp_path / "sam.onnx")

@@ -1,4 +1,4 @@
-"""Loading is a bijection: every tensor is used once, and every misfit is named in one error."""
+"""Test that loading uses every tensor once, and names every misfit in one error."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 from flax import nnx
 
 import samjax
+from samjax.checkpoint.formats.torch_writer import write_torch_file
 from samjax.checkpoint.layout import official_layout
-from samjax.checkpoint.loading import (
+from samjax.checkpoint.parameters import (
     abstract_model,
     dotted,
     fill_model,
@@ -18,10 +19,9 @@ from samjax.checkpoint.loading import (
     to_official,
     to_parameters,
 )
-from samjax.checkpoint.torch_writer import write_torch_file
 from samjax.errors import CheckpointError, DeviceError
-from tests.models import PLAIN, SIZES
-from tests.test_config import ALL, weightless
+from tests.model.test_config import ALL, weightless
+from tests.support.models import PLAIN, SIZES
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""samjax automask: what it writes, and that neither kills nor shards nor devices show in it."""
+"""Test that the output of samjax automask depends on neither kills nor shards nor devices."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -21,15 +22,18 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 import samjax
-from samjax import engine
 from samjax.annotations import read_coco, read_label_png, read_npz, read_yolo, to_label_map
 from samjax.cli import main
-from samjax.commands import automask, dataset, loading, pipeline
-from samjax.commands.folder import find_images, parse_shard
+from samjax.commands import automask, dataset
 from samjax.commands.staging import staging
+from samjax.engine import spec
+from samjax.engine.load import load
 from samjax.errors import ImageError, SamjaxError
-from samjax.rle import to_mask
-from tests.folder_kill import (
+from samjax.image.folder import find_images
+from samjax.jobs import masking, pipeline, progress
+from samjax.jobs.part import parse_shard
+from samjax.masks.rle import to_mask
+from tests.support.folder_kill import (
     EVERYTHING,
     OPTIONS,
     finish,
@@ -38,15 +42,16 @@ from tests.folder_kill import (
     start,
     tree,
 )
+from tests.support.models import drawn_image
 
 FEW = ("--points-per-side", "3", "--points-per-batch", "9", *OPTIONS)
-_load = functools.lru_cache(engine.load)
+_load = functools.lru_cache(load)
 
 
 @pytest.fixture(autouse=True)
 def one_model(monkeypatch):
     """Load, and compile, the embedded checkpoint once for all tests."""
-    monkeypatch.setattr(loading, "load", _load)
+    monkeypatch.setattr(spec, "load", _load)
 
 
 @pytest.fixture
@@ -133,13 +138,37 @@ def test_records_are_json_and_name_their_files(run):
 
 
 def test_crops_tiles_and_uniform_images(run):
-    assert run("photos", "-o", "crops", "--crop-layers", 1, "--limit", 1)[0] == 0
+    assert run("photos", "-o", "crops", "--crop-n-layers", 1, "--limit", 1)[0] == 0
     assert run("photos", "-o", "tiles", "--tile-size", 60, "--tile-halo", 4, "--limit", 1)[0] == 0
     boxes = {tuple(r["crop_box"]) for r in read_coco("tiles/annotations.json")[0].records}
     assert len(boxes) > 1
-    code, out, _ = run("photos", "-o", "none", "--min-area", 10**6)
+    code, out, err = run("photos", "-o", "none", "--min-area", 10**6)
     assert (code, out.split(" in ")[0]) == (0, "4 images, 0 masks")
+    named = re.findall(r"^samjax: .*/photos/(.+): no mask is left by min_area 1000000: ", err, re.M)
+    assert named == [f"{more}drawn_00{i}.png" for more in ("", "more/") for i in (0, 1)]
     assert [image.records for image in read_coco("none/annotations.json")] == [[]] * 4
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_models_thresholds_are_recorded(capsys):
+    """Left out they are the checkpoint's, which the run file says; given they are the same run."""
+    few = ("automask", "photos", "--out", "out", "--points-per-side", "2", "--limit", "1")
+    assert main([*few]) == 0
+    own = _load(None, dtype="float32", precision="highest", device="cpu:0").automatic_thresholds
+    settings = json.loads(Path("out/run.json").read_text())
+    assert own.as_dict().items() <= settings.items()
+    capsys.readouterr()
+    given = [str(own.pred_iou_thresh), str(own.stability_score_thresh)]
+    again = [*few, "--pred-iou-thresh", given[0], "--stability-score-thresh", given[1]]
+    assert main(again) == 0
+    assert "1 skipped" in capsys.readouterr().out
+    assert main([*few, "--pred-iou-thresh", "1"]) == 2
+    assert f"--pred-iou-thresh {given[0]}, now 1" in capsys.readouterr().err
+
+
+def test_many_images_without_masks_are_counted():
+    lines = automask._without_masks({f"{i}.png": "no mask" for i in range(9)})
+    assert lines == [f"{i}.png: no mask" for i in range(5)] + ["4 more images without masks"]
 
 
 # Interruption
@@ -175,7 +204,7 @@ def test_all_devices_are_used_and_named():
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     out = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         env={**os.environ, **flags},
         check=True,
         capture_output=True,
@@ -287,6 +316,83 @@ def test_a_changed_image_is_done_again(run, folder):
     assert names == ["drawn_001.png", "more/drawn_000.png", "more/drawn_001.png"]
 
 
+def test_an_image_replaced_in_place_is_done_again_whatever_its_format(run, folder):
+    """BMP, PPM and raw TIFF have the same length for every content."""
+    suffixes = ("bmp", "ppm", "tif")
+    for i, suffix in enumerate(suffixes):
+        Image.fromarray(drawn_image(64, 96, seed=i)).save(f"photos/{suffix}.{suffix}")
+    run("photos", "--out", "out")
+    for i, suffix in enumerate(suffixes):
+        path = Path(f"photos/{suffix}.{suffix}")
+        before = path.stat()
+        Image.fromarray(drawn_image(64, 96, seed=10 + i)).save(path)
+        assert path.stat().st_size == before.st_size
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert run("photos", "--out", "out")[1].startswith("3 images, ")
+    run("photos", "--out", "whole")
+    assert tree(folder / "out") == tree(folder / "whole")
+
+
+def test_a_record_that_is_cut_or_changed_is_made_again(run, folder):
+    run("photos", "--out", "out")
+    expected = tree(folder / "out")
+    path = Path("out/records/drawn_000.png.json")
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    assert len(lines) > 4
+    damaged = [
+        b"".join(lines[: len(lines) // 2]),
+        b"".join([*lines[:2], *lines[3:]]),
+        whole[:-2],
+        whole.replace(b'"area":', b'"area":1', 1),
+        whole.replace(b'"height": 64', b'"height": 63', 1),
+        lines[0],
+        whole + b" ",
+    ]
+    for data in damaged:
+        assert data != whole
+        path.write_bytes(data)
+        assert "1 image, " in run("photos", "--out", "out")[1]
+        assert tree(folder / "out") == expected
+
+
+def test_results_that_were_removed_are_made_again(run, folder):
+    command = ("photos", "--out", "out", "--format", "npz,png,yolo", "--overlay")
+    run(*command)
+    expected = tree(folder / "out")
+    for name in ("npz", "label_maps", "overlays", "labels"):
+        victim = next(path for path in sorted(Path("out", name).rglob("*")) if path.is_file())
+        victim.unlink()
+        assert "1 image, " in run(*command)[1]
+        assert tree(folder / "out") == expected
+
+
+def test_pipes_and_devices_are_not_waited_for(run):
+    os.mkfifo("photos/x.png")
+    code, out, err = run("photos", "--out", "out")
+    assert code == 2
+    assert "4 images, " in out
+    assert "photos/x.png: is a pipe, no regular file" in err
+
+
+def test_pixels_in_flight_are_bounded_by_memory(run, monkeypatch):
+    held, most = [], []
+
+    class Small(masking.PixelBudget):
+        def __init__(self):
+            super().__init__(pixels=64 * 96)  # one image at a time
+
+        def take(self, pixels):
+            super().take(pixels)
+            held.append(pixels)
+            most.append(self.held)
+
+    monkeypatch.setattr(masking, "PixelBudget", Small)
+    assert "4 images, " in run("photos", "--out", "out", "--overlay")[1]  # pixels are kept
+    assert len(held) == 4
+    assert max(most) == 64 * 96
+
+
 # Shards and settings
 
 
@@ -326,10 +432,10 @@ def test_limit_then_all(run):
 def test_other_settings_are_refused_and_overwrite_starts_anew(run, folder):
     assert run("photos", "--out", "out", *EVERYTHING)[0] == 0
     before = tree(folder / "out")
-    code, out, err = run("photos", "--out", "out", "--nms-thresh", "0.5", "--max-area", 900)
+    code, out, err = run("photos", "--out", "out", "--box-nms-thresh", "0.5", "--max-area", 900)
     assert (code, out) == (2, "")
     assert err == (
-        "samjax: --out out holds masks made with other settings (--nms-thresh 0.7, now 0.5; "
+        "samjax: --out out holds masks made with other settings (--box-nms-thresh 0.7, now 0.5; "
         "--max-area none, now 900; --format coco,yolo,png,npz, now coco; --overlay True, now "
         "False); use the same ones, choose another --out, or pass --overwrite to start anew\n"
     )
@@ -389,9 +495,9 @@ def test_names_that_would_collide(run):
         (["photos", "--shard", "3/2"], "--shard '3/2': give I/N"),
         (["photos", "--shard", "0/2"], "--shard '0/2': give I/N"),
         (["photos", "--format", "coco,svg"], "--format 'svg' is not known: use coco, yolo"),
-        (["photos", "--tile-size", "99", "--crop-layers", "1"], "do not go together"),
-        (["photos", "--crop-layers", "-1"], "Invalid value for '--crop-layers'"),
-        (["photos", "--nms-thresh", "2"], "Invalid value for '--nms-thresh'"),
+        (["photos", "--tile-size", "99", "--crop-n-layers", "1"], "do not go together"),
+        (["photos", "--crop-n-layers", "-1"], "Invalid value for '--crop-n-layers'"),
+        (["photos", "--box-nms-thresh", "2"], "Invalid value for '--box-nms-thresh'"),
         (["photos", "--device", "cpu:99"], "no device 'cpu:99' here"),
         (["photos", "--dtype", "int8"], "dtype 'int8' is not supported"),
         (["photos", "--model", "vit_x"], "vit_x: no such file or folder, and not a model's name"),
@@ -409,7 +515,7 @@ def test_wrong_use_is_one_line(run, arguments, words):
 
 
 def test_progress_on_a_terminal_and_without(run, monkeypatch):
-    monkeypatch.setattr(automask, "_REPORT_SECONDS", 0)
+    monkeypatch.setattr(progress, "_REPORT_SECONDS", 0)
     assert "4 of 4 images, " in run("photos", "--out", "lines")[2]
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     bar = run("photos", "--out", "bar")[2]

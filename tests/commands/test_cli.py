@@ -1,4 +1,4 @@
-"""The command line: what it writes and says; wrong use is one line and exit code 2."""
+"""Test the output of the command line; wrong use gives one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ import pytest
 from PIL import Image
 
 import samjax
-from samjax import devices, engine
-from samjax.checkpoint import convert, describe, hub
+from samjax.checkpoint import convert, describe
+from samjax.checkpoint import download as hub
 from samjax.cli import main
-from samjax.commands import info, loading, request, results, segment
-from samjax.config import SamConfig
+from samjax.commands import info, request, results, segment
+from samjax.engine import devices, spec
+from samjax.engine.load import embedded_path, load
 from samjax.errors import PromptError
+from samjax.model.config import SamConfig
 
 WIDTH, HEIGHT = 96, 64
 CLICK = ("--point", "30,20")
-_load = functools.lru_cache(engine.load)
+THRESHOLDS = ("--pred-iou-thresh", "0.5", "--stability-score-thresh", "0.5")
+_load = functools.lru_cache(load)
 
 
 @pytest.fixture(autouse=True)
 def one_model(monkeypatch):
     """Load, and compile, the embedded checkpoint once for all tests."""
-    monkeypatch.setattr(loading, "load", _load)
+    monkeypatch.setattr(spec, "load", _load)
 
 
 @pytest.fixture
@@ -143,8 +146,7 @@ def test_mask_prompt(run, folder, white):
     Image.fromarray(mask).save("rough.png")
     assert run("segment", "photo.png", "--mask", "rough.png", "-o", "o")[0] == 0
     predictor = predictor_for(folder / "photo.png")
-    logits = samjax.mask_to_logits(mask > 0, predictor.model.config.low_res_size)
-    expected = predictor.predict(mask_input=logits)
+    expected = predictor.predict_mask(mask)  # with its box and centre: alone it says too little
     with np.load("o/photo_masks.npz") as arrays:
         np.testing.assert_array_equal(arrays["masks"][0], expected.masks[expected.scores.argmax()])
 
@@ -215,6 +217,7 @@ def test_demo(run, folder):
     assert shown.shape[0] > 900
     assert shown.shape[1] > 1200
     assert {"click_mask_1.png", "box.json", "negative_point_masks.npz"} <= files(folder / "shown")
+    assert read("shown/photo.jpg").shape == (600, 512, 3)
 
 
 # Wrong use: one line, exit code 2, nothing written
@@ -236,7 +239,6 @@ def _bad_inputs() -> None:
 
 BAD = {
     "missing file": (("no.jpg", *CLICK), "no.jpg: no such file"),
-    "second missing": (("photo.png", "no.jpg", *CLICK), "no.jpg: no such file"),
     "folder": (("sub", *CLICK), "is a folder"),
     "cut png": (("cut.png", *CLICK), "damaged or cut short"),
     "cut jpeg": (("cut.jpg", *CLICK), "damaged or cut short"),
@@ -298,6 +300,35 @@ def test_wrong_use_of_segment(run, folder, case):
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_broken_image_does_not_stop_the_others(run):
+    Path("broken.jpg").write_bytes(b"no picture")
+    Image.fromarray(picture(10, 12)).save("small.png")
+    Image.fromarray(picture()).save("second.png")
+    images = ("photo.png", "broken.jpg", "small.png", "second.png", "absent.png")
+    code, out, err = run("segment", *images, *CLICK, "-o", "out")
+    assert code == 2
+    assert [line.split(":")[0] for line in out.splitlines()] == ["photo.png", "second.png"]
+    first, second, third = err.splitlines()
+    assert first.startswith("samjax: broken.jpg: is not an image")
+    assert second.startswith("samjax: small.png: --point 30,20 is outside")
+    assert third.startswith("samjax: absent.png: no such file")
+    assert Path("out/photo_overlay.png").exists()
+    assert Path("out/second_overlay.png").exists()
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_mask_alone_finds_its_object(run):
+    disc = np.zeros((HEIGHT, WIDTH), np.uint8)
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    disc[(x - 30) ** 2 + (y - 20) ** 2 < 14**2] = 255
+    Image.fromarray(disc).save("disc.png")
+    assert run("segment", "photo.png", "--mask", "disc.png", "-o", "out")[0] == 0
+    found = np.load("out/photo_masks.npz")["masks"]
+    wanted = disc > 0
+    assert max((m & wanted).sum() / (m | wanted).sum() for m in found) > 0.7
+
+
+@pytest.mark.usefixtures("folder")
 def test_an_input_is_never_replaced(run):
     Image.fromarray(picture()).save("photo_mask_1.png")
     before = Path("photo_mask_1.png").read_bytes()
@@ -318,16 +349,17 @@ def test_an_input_is_never_replaced(run):
         (("demo", "--model", "vit_x"), "no such file or folder"),
         (("inspect",), "Missing argument"),
         (("inspect", "no.pth"), "no.pth: no such file or folder"),
-        (("inspect", "~nobody-here/x.pth"), "begins with ~ and the name of nobody"),
+        (("inspect", "~nobody-here/x.pth"), "no such file, and no user of that name"),
         (("inspect", "text.png"), "not a checkpoint"),
         (("inspect", "photo.png"), "a PNG picture"),
         (("inspect", "sub"), "a folder without weights"),
-        (("inspect", "vit_b"), "samjax download vit_b"),
         (("convert", "embedded"), "Missing argument"),
         (("convert", "embedded", "file"), "exists"),
         (("convert", "embedded", "x.onnx"), "unknown ending"),
         (("convert", "embedded", "x.pth", "--dtype", "int8"), "float32, bfloat16, float16"),
         (("convert", "embedded", "x.pth", "--preprocess", "none"), "unknown preset"),
+        (("convert", "embedded", "x", "--pred-iou-thresh", "0.5"), "give both"),
+        (("convert", "embedded", "x.pth", *THRESHOLDS), "holds tensors alone"),
         (("convert", "no.pth", "x.pth"), "no.pth: no such file or folder"),
         (("convert", "embedded", "sub", "--overwrite"), "samjax did not write"),
         (("convert", "embedded", "file/x.pth"), "cannot be written"),
@@ -439,6 +471,8 @@ def test_convert_then_inspect(run, name, container, dtype):
     assert (known["container"], list(known["dtypes"])) == (container, [dtype])
     assert known["config"] == original["config"]
     assert known["parameters"] == original["parameters"]
+    assert known["automatic"] == (None if name == "x.pth" else original["automatic"])
+    assert ("thresholds of automatic masks are not in it" in out) == (name == "x.pth")
     assert run("convert", "embedded", name)[0] == 2
     assert run("convert", "embedded", name, "--overwrite")[0] == 0
 
@@ -455,15 +489,18 @@ def test_inspect_a_damaged_folder(run):
 
 def test_inspect_a_cached_name(run, folder, monkeypatch):
     monkeypatch.setenv(hub.CACHE_VARIABLE, str(folder))
-    convert.convert(engine.embedded_path(), hub.OFFICIAL["vit_b"].name)
+    convert.convert_checkpoint(embedded_path(), hub.OFFICIAL["vit_b"].name)
     code, out, _ = run("inspect", "vit_b")
     assert code == 0
     assert hub.OFFICIAL["vit_b"].name in out
 
 
 def test_download_prints_the_path(run, folder, monkeypatch):
-    monkeypatch.setattr(hub, "fetch", lambda model: folder / f"{model}.pth")
-    assert run("download", "vit_b") == (0, f"{folder / 'vit_b.pth'}\n", "")
+    path = folder / hub.OFFICIAL["vit_b"].name
+    path.write_bytes(b"weights")
+    monkeypatch.setenv(hub.CACHE_VARIABLE, str(folder))
+    monkeypatch.setattr(hub, "fetch_file", lambda remote, **_: folder / remote.name)
+    assert run("download", "vit_b") == (0, f"{path}\n", "")
 
 
 def test_names_of_official_sizes():

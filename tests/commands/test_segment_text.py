@@ -1,4 +1,4 @@
-"""``samjax segment --text`` with a scripted detector: what it writes, says and refuses."""
+"""Test ``samjax segment --text`` with a scripted detector: files, messages and errors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from PIL import Image
 
 import samjax
 from samjax.cli import main
-from samjax.commands import loading, segment_text
-from samjax.viz import PALETTE
-from tests.models import drawn_image
+from samjax.commands import segment_text
+from samjax.engine import spec
+from samjax.viz.overlay import PALETTE
+from tests.support.models import drawn_image
 
 HEIGHT, WIDTH = 64, 96
 TEXT = ("--text", "a dog . a cat .")
@@ -47,7 +48,7 @@ def asked(monkeypatch, tmp_path, small) -> list:
         return Scripted(name, box_threshold, device)
 
     monkeypatch.setattr(segment_text, "load_detector", load)
-    monkeypatch.setattr(loading, "load", lambda *_, **__: small)  # quicker than the embedded one
+    monkeypatch.setattr(spec, "load", lambda *_, **__: small)  # quicker than the embedded one
     monkeypatch.chdir(tmp_path)
     for name, width in {"two": 96, "one": 80, "none": 70}.items():
         Image.fromarray(drawn_image(HEIGHT, width)).save(f"{name}.png")
@@ -158,7 +159,7 @@ BAD = {
     "point": ((*TEXT, "--point", "3,4"), "--text with --point: the objects of a text come from"),
     "all": ((*TEXT, "-p", "3,4", "-b", "1,2,3,4"), "--text with --point and --box"),
     "mask": ((*TEXT, "--mask", "one.png"), "--text with --mask"),
-    "no words": (("--text", " . "), "--text ' . ' has no words: give phrases parted by dots"),
+    "no words": (("--text", " . "), "--text ' . ' has no words: give phrases separated by dots"),
     "empty": (("--text", ""), "--text '' has no words"),
     "detector alone": (("--detector", "x/y"), "--detector without --text"),
     "detector and point": (("--detector", "x/y", "-p", "3,4"), "--detector without --text"),
@@ -187,7 +188,16 @@ def test_wrong_use(run, case):
 
 def test_a_broken_image_comes_out_before_the_detector_is_loaded(asked, run):
     Path("broken.png").write_text("no image")
-    code, _, err = run("two.png", "broken.png", *TEXT)
+    code, _, err = run("broken.png", *TEXT)
     assert code == 2
     assert "broken.png" in err
     assert asked == []
+
+
+def test_a_broken_image_does_not_stop_the_others(asked, run):
+    Path("broken.png").write_text("no image")
+    code, out, err = run("two.png", "broken.png", *TEXT)
+    assert code == 2
+    assert "broken.png" in err
+    assert "two.png" in out
+    assert len(asked) == 1

@@ -1,4 +1,4 @@
-"""Devices and dtypes by name, batches over several devices, and compiled code that is kept."""
+"""Test devices and dtypes by name, batches on several devices, and the compilation cache."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import samjax
-from samjax import devices
+from samjax.engine import devices
 from samjax.errors import DeviceError
-from tests.models import PLAIN
+from tests.support.models import PLAIN
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 AUTOMATIC = {
     ("cpu", None): "float32",
     ("tpu", None): "bfloat16",
@@ -86,7 +86,7 @@ def test_fused_attention_where_it_runs(platform, capability, dtype, width, monke
 
 
 class SimpleDevice(SimpleNamespace):
-    """Hashable, as JAX's devices."""
+    """Stands in for a JAX device, and is hashable, too."""
 
     def __init__(self, platform: str, capability: str | None):
         super().__init__(**vars(device(platform, capability)))
@@ -112,7 +112,7 @@ def python(code: str, **environment: str | None) -> str:
 
 SHARDED = """
 import numpy as np, samjax
-from tests.models import DRAWN, PLAIN, drawn_image
+from tests.support.models import DRAWN, PLAIN, drawn_image
 sam = samjax.load(PLAIN, device="all")
 assert len(sam.devices) == 3, sam
 predictor = samjax.SamPredictor(sam)
@@ -143,7 +143,7 @@ COMPILED = """
 import jax, samjax
 events = []
 jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
-from tests.models import PLAIN
+from tests.support.models import PLAIN
 samjax.load(PLAIN).warmup()
 print(sum(event.endswith("/cache_hits") for event in events))
 """
@@ -174,3 +174,51 @@ def test_a_folder_that_cannot_be_made_hinders_nobody(tmp_path):
     (tmp_path / "file").write_text("in the way")
     blocked = {devices.COMPILATION_VARIABLE: str(tmp_path / "file" / "folder")}
     assert python(COMPILED, **UNSET | blocked) == "0"
+
+
+def gpu(capability: str, **stats: int) -> SimpleNamespace:
+    found = device("gpu", capability)
+    found.memory_stats = lambda: stats or None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("one", "images"),
+    [
+        (device("cpu", None), 1),
+        (gpu("7.5", bytes_limit=15 << 30), 1),  # a T4
+        (gpu("8.0"), 8),
+        (gpu("9.0", bytes_limit=60 << 30, bytes_in_use=1 << 30), 8),
+        (gpu("8.9", bytes_limit=4 << 30, bytes_in_use=1 << 30), 4),
+        (gpu("8.9", bytes_limit=1 << 30, bytes_in_use=2 << 30), 1),
+    ],
+)
+def test_batches_fit_the_free_memory(one: SimpleNamespace, images: int):
+    assert devices.images_at_once(one) == images
+
+
+def test_out_of_memory_names_the_batch_and_what_to_set():
+    error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+    with (
+        pytest.raises(DeviceError, match=r"encoding 8 images at once: set sam.images_at_once bel"),
+        devices.naming_memory(8, "gpu:0"),
+    ):
+        raise error
+    with pytest.raises(DeviceError, match="one image: use a"), devices.naming_memory(1, "gpu:0"):
+        raise error
+    other = jax.errors.JaxRuntimeError("INTERNAL: something else")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="else"), devices.naming_memory(8, "x"):
+        raise other
+
+
+def test_a_batch_size_of_ones_own():
+    sam = samjax.load(PLAIN)
+    assert sam.images_at_once == 1
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (64, 64, 3)).astype(np.uint8) for _ in range(3)]
+    predictor = samjax.SamPredictor(sam)
+    single = [np.asarray(e.features) for e in predictor.encode_images(pictures)]
+    sam.images_at_once = 2
+    double = [np.asarray(e.features) for e in predictor.encode_images(pictures)]
+    for a, b in zip(single, double, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

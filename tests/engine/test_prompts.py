@@ -1,20 +1,11 @@
-"""Checks of prompts, and the rows of tokens that they become."""
+"""Test the checks of prompts, and the rows of tokens that they become."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from samjax.errors import PromptError
-from samjax.model.prompt_encoder import (
-    ABSENT,
-    BOX_BOTTOM_RIGHT,
-    BOX_TOP_LEFT,
-    NEGATIVE,
-    NOT_A_POINT,
-    POSITIVE,
-)
-from samjax.prompts import (
+from samjax.engine.prompts import (
     CLICK_BUCKETS,
     blocks,
     bucket,
@@ -23,6 +14,15 @@ from samjax.prompts import (
     check_points,
     click_bucket,
     pack,
+)
+from samjax.errors import PromptError
+from samjax.model.prompt_encoder import (
+    ABSENT,
+    BOX_BOTTOM_RIGHT,
+    BOX_TOP_LEFT,
+    NEGATIVE,
+    NOT_A_POINT,
+    POSITIVE,
 )
 
 SIZE = (40, 80)  # of the image, fitted into 64 pixels as (32, 64)
@@ -109,8 +109,8 @@ WRONG = {
     "one pair": (lambda: check_points([1, 2], [1]), "give N x 2"),
     "three numbers": (lambda: check_points([[1, 2, 3]], [1]), "give N x 2"),
     "labels short": (lambda: check_points([[1, 2], [3, 4]], [1]), "2 points but"),
-    "label 2": (lambda: check_points([[1, 2]], [2]), "use 1 .object., 0 .not. or -1"),
-    "label 0.5": (lambda: check_points([[1, 2]], [0.5]), "use 1 .object., 0 .not. or -1"),
+    "label 2": (lambda: check_points([[1, 2]], [2]), "use 1 .object., 0 .background. or -1"),
+    "label 0.5": (lambda: check_points([[1, 2]], [0.5]), "use 1 .object., 0 .background. or -1"),
     "NaN": (lambda: check_points([[np.nan, 2]], [1]), "NaN or infinite"),
     "ragged": (lambda: check_points([[1, 2], [3]], [1, 1]), "not a rectangular array"),
     "words": (lambda: check_points([["a", "b"]], [1]), "not a rectangular array"),

@@ -1,4 +1,4 @@
-"""Compilations, devices, dtypes, threads, and what importing costs."""
+"""Test compilations, devices, dtypes, threads, and the cost of importing."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 import samjax
-from samjax.masks import mask_iou
-from tests.models import DRAWN, PLAIN, drawn_image
+from samjax.masks.upscale import mask_iou
+from tests.support.models import DRAWN, PLAIN, drawn_image
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def every_click(predictor: samjax.SamPredictor, most: int = 16) -> None:
-    """1 to ``most`` points with and without box, mask and several masks."""
+    """Make prompts of 1 to ``most`` points with and without box, mask and several masks."""
     h, w = predictor.original_size
     xy = np.random.default_rng(0).uniform(0, 1, (most, 2)) * (w, h)
     m = predictor.model.config.low_res_size
@@ -79,10 +79,10 @@ def test_many_prompts_compile_once_a_bucket(small, compilations):
 
 def test_two_models_do_not_share_weights(small):
     """Weights are traced: a second model of the same sizes gives other masks."""
-    from samjax.checkpoint import store
-    from samjax.checkpoint.loading import fill_model, random_parameters
+    from samjax.checkpoint.orbax_folder import Checkpoint
+    from samjax.checkpoint.parameters import fill_model, random_parameters
 
-    found = store.Checkpoint(random_parameters(PLAIN, seed=7), PLAIN, "random", None)
+    found = Checkpoint(random_parameters(PLAIN, seed=7), PLAIN, "random", None)
     other = samjax.Segmenter(
         fill_model(found.parameters, PLAIN, dtype=np.float32),
         preset=small.preset,

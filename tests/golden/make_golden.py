@@ -2,8 +2,8 @@
 
     python -m tests.golden.make_golden
 
-needs torch and segment-anything, and is to be run again when the embedded checkpoint changes.
-``tiny.npz`` brings the weights of a small random model (float16, exact in float32) along;
+The command needs torch and segment-anything; run it again when the embedded checkpoint changes.
+``tiny.npz`` includes the weights of a small random model (float16, exact in float32);
 ``embedded.npz`` belongs to the embedded checkpoint, whose sha256 it records.
 """
 
@@ -19,17 +19,18 @@ import torch
 from PIL import Image
 
 from convert.official import OfficialPredictor, build_official, load_official
-from samjax.checkpoint import store
-from samjax.checkpoint.loading import infer_config, to_official
-from samjax.engine import embedded_path
-from tests.models import GOLDEN, drawn_image
-from tests.parity.official import calibrate, randomise
+from samjax.checkpoint.infer import infer_config
+from samjax.checkpoint.parameters import to_official
+from samjax.checkpoint.read import read_checkpoint
+from samjax.engine.load import embedded_path
+from tests.support.models import GOLDEN, drawn_image
+from tests.support.parity.official import calibrate, randomise
 
 HERE = Path(__file__).parent
 
 
 def prompts(height: int, width: int, low_res: np.ndarray) -> dict[str, dict]:
-    """Arguments of ``predict`` by name, without the choice of masks."""
+    """Make arguments of ``predict`` by name, without multimask_output."""
     xy = np.array([[0.45, 0.5], [0.1, 0.15], [0.6, 0.7]]) * (width, height)
     labels = np.array([1, 0, 1])
     box = np.array([0.15 * width, 0.1 * height, 0.85 * width, 0.95 * height])
@@ -45,7 +46,7 @@ def prompts(height: int, width: int, low_res: np.ndarray) -> dict[str, dict]:
 
 
 def results(predictor: OfficialPredictor, image: np.ndarray, step: int) -> dict[str, np.ndarray]:
-    """Embedding, then all four masks of each prompt: every ``step``-th low-res pixel, scores."""
+    """Record the embedding, and four masks per prompt: every ``step``-th low-res pixel, scores."""
     predictor.set_image(image)
     embedding = predictor.get_image_embedding().numpy()
     h, w = image.shape[:2]
@@ -67,7 +68,7 @@ def results(predictor: OfficialPredictor, image: np.ndarray, step: int) -> dict[
 
 
 def tiny() -> dict[str, np.ndarray]:
-    """A small random model, its weights rounded to float16."""
+    """Record a small random model, its weights rounded to float16."""
     model = build_official(GOLDEN)
     image = drawn_image(48, 70)
     randomise(model, torch.Generator().manual_seed(0))
@@ -83,9 +84,9 @@ def tiny() -> dict[str, np.ndarray]:
 
 
 def embedded() -> dict[str, np.ndarray]:
-    """The embedded checkpoint on a photograph of 108 x 128 pixels or so."""
+    """Record the embedded checkpoint on a photograph of about 108 x 128 pixels."""
     path = embedded_path()
-    found = store.read(path)
+    found = read_checkpoint(path)
     tensors = to_official(found.parameters, found.config)
     official = load_official(infer_config(tensors), tensors)
     photo = Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))

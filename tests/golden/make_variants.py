@@ -2,8 +2,8 @@
 
     python -m tests.golden.make_variants
 
-needs torch, segment-anything, segment-anything-hq and mobilesam-mirror. Weights are not stored:
-``tests.models.seeded_tensors`` makes the same ones anywhere.
+The command needs torch, segment-anything, segment-anything-hq and mobilesam-mirror. Weights are
+not stored: ``tests.support.models.seeded_tensors`` makes the same weights anywhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from convert.variants import HqPredictor, load_variant
-from tests.models import GOLDEN, MOBILE, drawn_image, seeded_tensors
+from tests.support.models import GOLDEN, MOBILE, drawn_image, seeded_tensors
 
 HERE = Path(__file__).parent
 SIZE = 48, 70
@@ -24,7 +24,7 @@ CASES = {"sam-hq": (GOLDEN.with_hq(), 1, 1, 1), "light hq-sam": (MOBILE.with_hq(
 
 @torch.no_grad()
 def results(name: str) -> dict[str, np.ndarray]:
-    """Embedding; logits and scores of a point and a box, single and best, sum and HQ alone."""
+    """Record embedding, logits, scores of a point and a box: single and best, sum and HQ alone."""
     config, channels, pixels, step = CASES[name]
     predictor = HqPredictor(load_variant(config, seeded_tensors(config)))
     predictor.set_image(drawn_image(*SIZE))

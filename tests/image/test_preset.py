@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from samjax.errors import ImageError
-from samjax.image import resize
-from samjax.preprocess import PRESETS, SAM, Preprocess, get_preset, normalise, prepare
+from samjax.image.preset import PRESETS, SAM, Preset, get_preset, normalise, prepare
+from samjax.image.read import resize
 
 MEAN = np.array([123.675, 116.28, 103.53])
 STD = np.array([58.395, 57.12, 57.375])
@@ -32,9 +32,7 @@ def test_prepare_fits_into_the_top_left_corner(shape, fitted):
 
 
 def test_a_preset_can_fit_otherwise():
-    squash = Preprocess(
-        "squash", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), fit=lambda _, size: (size, size)
-    )
+    squash = Preset("squash", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), fit=lambda _, size: (size, size))
     prepared = prepare(picture(10, 30), 16, squash)
     assert prepared.input_size == (16, 16)
     assert (prepared.pixels > 0).all()

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from samjax.errors import AnnotationError
-from samjax.polygons import (
+from samjax.masks.polygons import (
     Polygon,
     join_rings,
     mask_to_polygons,
@@ -11,14 +11,14 @@ from samjax.polygons import (
     polygons_to_rle,
     simplify,
 )
-from samjax.rle import mask_to_rle, rle_to_mask, to_coco_rle
-from tests.masks import MASKS, blobs, noise
+from samjax.masks.rle import mask_to_rle, rle_to_mask, to_coco_rle
+from tests.support.masks import MASKS, blobs, noise
 
 each_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 
 
 def winding(ring: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """How often a ring goes round each pixel's centre: to the right of upward edges, by rays."""
+    """Compute a ring's winding number around each pixel's centre by rays."""
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
     turns = np.zeros(shape, int)
     for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, 0), strict=True):

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from samjax import rle as rle_module
 from samjax.errors import AnnotationError
-from samjax.rle import (
+from samjax.masks import rle as rle_module
+from samjax.masks.rle import (
     area_from_rle,
     coco_encode_rle,
-    convert,
+    convert_segmentation,
     crop,
     mask_to_rle,
     masks_to_rle,
@@ -17,7 +17,7 @@ from samjax.rle import (
     to_coco_rle,
     to_rle,
 )
-from tests.masks import MASKS, blobs, noise
+from tests.support.masks import MASKS, blobs, noise
 
 each_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 
@@ -45,7 +45,7 @@ def test_runs_go_down_the_columns_and_start_with_zeros(mask):
 def test_every_form_gives_the_mask_back(mask):
     compressed = to_coco_rle(mask)
     for form in (mask_to_rle(mask), compressed, mask):
-        np.testing.assert_array_equal(convert(form, "binary_mask"), mask)
+        np.testing.assert_array_equal(convert_segmentation(form, "binary_mask"), mask)
         assert to_rle(form) == mask_to_rle(mask)
         assert to_coco_rle(form) == compressed
         assert segmentation_area(form) == mask.sum()
@@ -138,4 +138,4 @@ def test_what_is_no_segmentation_is_named(segmentation, message):
 
 def test_an_unknown_output_mode_lists_the_modes():
     with pytest.raises(AnnotationError, match="binary_mask, uncompressed_rle, coco_rle"):
-        convert(np.ones((2, 2), bool), "png")
+        convert_segmentation(np.ones((2, 2), bool), "png")

@@ -1,4 +1,4 @@
-"""Upscaling against a plain two-step reference, masks to prompts, and their overlap."""
+"""Test upscaling against a plain two-step reference, masks as prompts, and mask IoU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samjax.errors import PromptError
-from samjax.masks import mask_iou, mask_to_logits, upscale
+from samjax.masks.upscale import mask_iou, mask_to_logits, upscale
 
 # image_size, (h, w) inside, (H, W) original; low-res masks of a quarter of the image size
 SHAPES = [
@@ -22,7 +22,7 @@ SHAPES = [
 
 
 def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear with half-pixel centres, clamped, no antialias: one pixel after the other."""
+    """Interpolate pixel by pixel: bilinear, half-pixel centres, clamped, no antialias."""
     h, w = image.shape
     out = np.zeros((height, width))
     for i in range(height):

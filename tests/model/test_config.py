@@ -1,4 +1,4 @@
-"""Sizes of the published models, and sizes read from shapes alone."""
+"""Test the sizes of the published models, and sizes inferred from shapes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from samjax.checkpoint.config_json import config_from_dict, describe_config
+from samjax.checkpoint.infer import infer_config
 from samjax.checkpoint.layout import official_layout
-from samjax.checkpoint.loading import (
-    config_from_dict,
-    describe_config,
-    infer_config,
-    parameter_count,
-)
-from samjax.config import SamConfig
+from samjax.checkpoint.parameters import parameter_count
 from samjax.errors import CheckpointError
-from tests.models import SIZES, VARIANTS, sized
+from samjax.model.config import SamConfig
+from tests.support.models import SIZES, VARIANTS, sized
 
 PUBLISHED = {
     "vit_b": (SamConfig.vit_b(), 93_735_472),
@@ -28,7 +25,7 @@ ALL = SIZES | VARIANTS | {name: config for name, (config, _) in PUBLISHED.items(
 
 
 def weightless(config: SamConfig) -> dict[str, np.ndarray]:
-    """Arrays of the official shapes that take four bytes each."""
+    """Make arrays of the official shapes that take four bytes each."""
     layout = official_layout(config)
     return {key: np.broadcast_to(np.float32(0), entry.shape) for key, entry in layout.items()}
 

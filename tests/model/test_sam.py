@@ -1,4 +1,4 @@
-"""The network on its own: chunks change nothing, and masked-out tokens count for nothing."""
+"""Test the network alone: chunks change nothing, and masked tokens have no influence."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from samjax.checkpoint.loading import fill_model, random_parameters
-from samjax.config import ImageEncoderConfig
+from samjax.checkpoint.parameters import fill_model, random_parameters
+from samjax.engine.functions import flat, restore
 from samjax.model.attention import (
     ACCELERATOR_CHUNKS,
     CPU_CHUNKS,
@@ -23,6 +23,7 @@ from samjax.model.attention import (
     relative_table,
     unpartition,
 )
+from samjax.model.config import ImageEncoderConfig
 from samjax.model.image_encoder import ImageEncoder
 from samjax.model.layers import (
     ConvTranspose2x2,
@@ -35,8 +36,7 @@ from samjax.model.layers import (
 from samjax.model.prompt_encoder import ABSENT, NOT_A_POINT, Prompts
 from samjax.model.sam import Sam
 from samjax.model.token_attention import Attention
-from samjax.traced import flat, restore
-from tests.models import PLAIN, SIZES
+from tests.support.models import PLAIN, SIZES
 
 CHUNKS = {
     "cpu": CPU_CHUNKS,

@@ -1,4 +1,4 @@
-"""SAM-HQ and MobileSAM, without torch: recorded results, families, files, clicks."""
+"""Test SAM-HQ and MobileSAM without torch: recorded results, families, files, clicks."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import pytest
 from PIL import Image
 
 import samjax
-from samjax.checkpoint.convert import convert
+from samjax.checkpoint.convert import convert_checkpoint
 from samjax.checkpoint.describe import describe, describe_rows, model_name
-from samjax.checkpoint.loading import fill_model, infer_config, random_parameters, to_official
-from samjax.checkpoint.torch_writer import write_torch_file
+from samjax.checkpoint.formats.torch_writer import write_torch_file
+from samjax.checkpoint.infer import infer_config
+from samjax.checkpoint.parameters import fill_model, random_parameters, to_official
 from samjax.cli import main
-from samjax.config import SamConfig
 from samjax.errors import CheckpointError, PromptError
+from samjax.image.preset import prepare
 from samjax.model import tiny_vit
 from samjax.model.attention import CPU_CHUNKS
-from samjax.preprocess import prepare
-from tests.models import GOLDEN, MOBILE, PLAIN, TINY_MOBILE, drawn_image, seeded_tensors
+from samjax.model.config import SamConfig
+from tests.support.models import GOLDEN, MOBILE, PLAIN, TINY_MOBILE, drawn_image, seeded_tensors
 
 HQ = PLAIN.with_hq()
 CASES = {"sam-hq": (GOLDEN.with_hq(), 1, 1, 1), "light hq-sam": (MOBILE.with_hq(), 16, 4, 8)}
@@ -44,7 +45,7 @@ def written(config: SamConfig, path: Path, **more: np.ndarray) -> Path:
 def test_results_of_the_official_code(name: str, tmp_path):
     """See tests/golden/make_variants.py."""
     config, channels, pixels, step = CASES[name]
-    with np.load(Path(__file__).parent / "golden" / "variants.npz") as file:
+    with np.load(Path(__file__).parents[1] / "golden" / "variants.npz") as file:
         golden = {key.removeprefix(f"{name}: "): file[key] for key in file if name in key}
     write_torch_file(tmp_path / "model.pth", seeded_tensors(config))
     sam = samjax.load(tmp_path / "model.pth")
@@ -148,7 +149,7 @@ def test_half_precision_is_nearly_the_same(hq):
 def test_half_precision_of_tiny_vit():
     image = prepare(drawn_image(48, 70), TINY_MOBILE.image_size)
     a, b = (
-        np.asarray(samjax.load(TINY_MOBILE, dtype=dtype).encode(image))
+        np.asarray(samjax.load(TINY_MOBILE, dtype=dtype).encode(image).features)
         for dtype in ("float32", "bfloat16")
     )
     assert a.dtype == b.dtype == np.float32
@@ -189,7 +190,7 @@ def test_inspect_and_convert(config, family: str, words: str, tmp_path):
     assert ("dropped 1 counters of training steps" in text) == bool(more)
     json.dumps(found.as_dict())
     for target in ("folder", "model.safetensors"):
-        convert(source, tmp_path / target)
+        convert_checkpoint(source, tmp_path / target)
         again = describe(tmp_path / target)
         assert (again.family, again.config) == (family, config)
     loaded = [samjax.load(path).parameters() for path in (source, tmp_path / "folder")]
@@ -227,7 +228,7 @@ def test_hq_decoder_alone_on_its_sam(tmp_path):
         (
             MOBILE,
             {"image_encoder.layers.1.blocks.0.attn.attention_biases": np.zeros((3, 50))},
-            "50 attention biases a head, not a square",
+            "50 attention biases a head are not a square number",
         ),
         (
             MOBILE,

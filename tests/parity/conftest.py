@@ -1,17 +1,17 @@
-"""The ledger of measured errors, printed at the end of a parity run."""
+"""Keep a ledger of measured errors, printed at the end of a parity run."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.parity.measure import Ledger
+from tests.support.parity.measure import Ledger
 
 _LEDGER = Ledger()
 
 
 @pytest.fixture(scope="session")
 def ledger() -> Ledger:
-    """Compares stages with the official ones and remembers the largest errors."""
+    """Provide the ledger that compares stages with the official ones and records errors."""
     return _LEDGER
 
 

@@ -1,21 +1,26 @@
-"""Records and run lengths against the official functions and the programs that take them."""
+"""Compare records and run lengths with the official functions and with other programs."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import convert.official  # noqa: F401 - makes segment_anything importable without torchvision
-from samjax.annotations import convert_records, label_map_to_records
-from samjax.rle import (
+from samjax.annotations import convert_records, label_map_to_records, write_coco
+from samjax.masks.rle import (
     area_from_rle,
     coco_encode_rle,
     crop,
     mask_to_rle,
     rle_to_mask,
 )
-from tests.masks import MASKS, blobs
+from tests.support.drawn_sets import drawn_set
+from tests.support.masks import MASKS, blobs
 
 pytestmark = pytest.mark.parity
 
@@ -43,3 +48,29 @@ def test_supervision_takes_the_records():
     by_area = sorted(records, key=lambda record: record["area"], reverse=True)
     np.testing.assert_array_equal(detections.mask, [each["segmentation"] for each in by_area])
     np.testing.assert_array_equal(detections.area, [each["area"] for each in by_area])
+
+
+def test_supervision_reads_a_coco_file_as_the_page_on_formats_shows(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs/howto/formats.md").read_text("utf-8")
+    (snippet,) = (
+        block for block in re.findall(r"```py\n(.*?)```", page, re.DOTALL) if "supervision" in block
+    )
+    monkeypatch.chdir(tmp_path)
+    images = [image for image in drawn_set() if image.records]
+    for image in images:
+        path = tmp_path / "photos" / image.file_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", image.size[::-1]).save(path)
+    write_coco("set/coco.json", images)
+    variables: dict = {}
+    exec(snippet, variables)
+    assert len(capsys.readouterr().out.splitlines()) == len(images)
+    found = {Path(path).resolve(): detections for path, _, detections in variables["data"]}
+    for image in images:
+        detections = found[(tmp_path / "photos" / image.file_name).resolve()]
+        for mask, record in zip(detections.mask, image.records, strict=True):
+            np.testing.assert_array_equal(mask, record["segmentation"])
+        names = [variables["data"].classes[i] for i in detections.class_id]
+        assert names == [record["label"] for record in image.records]
+        crowds = [record.get("iscrowd", 0) for record in image.records]
+        assert detections.data["iscrowd"].tolist() == crowds

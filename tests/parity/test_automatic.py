@@ -1,6 +1,6 @@
-"""The automatic masks beside the official generator on the embedded checkpoint.
+"""Compare automatic masks with the official generator on the embedded checkpoint.
 
-A full run, on more images and settings, with the report that a person reads:
+A full run on more images and settings prints a report:
 
     python -m tests.parity.test_automatic
 """
@@ -17,9 +17,9 @@ import skimage
 
 import samjax
 from convert.official import OfficialGenerator, load_official
-from samjax.checkpoint.loading import to_official
-from samjax.crops import point_grid
-from samjax.rle import to_mask
+from samjax.automatic.crops import point_grid
+from samjax.checkpoint.parameters import to_official
+from samjax.masks.rle import to_mask
 
 # The embedded checkpoint is unsure of most masks: thresholds that keep at least 20 of them.
 LOW = {"pred_iou_thresh": 0.2, "stability_score_thresh": 0.2, "box_nms_thresh": 0.9}
@@ -57,7 +57,7 @@ BOX, STABILITY = 1, 1e-3  # largest differences, in pixels and of the score
 
 @dataclass
 class Agreement:
-    """How many of the official records were found, and the largest differences among them."""
+    """Counts the official records that were found, with their largest differences."""
 
     official: int
     ours: int
@@ -113,7 +113,7 @@ def compare(ours: list[dict], theirs: list[dict], settings: dict) -> Agreement:
 
 
 def by_a_pixel(a: np.ndarray, b: np.ndarray, ours: dict, theirs: dict) -> bool:
-    """Whether one pixel at each threshold explains all of the difference of two records.
+    """Tell whether one pixel at each threshold explains the difference of two records.
 
     Its logit rounds to the other side of 0, and it may lie far from all others. Another one's may
     round to the other side of 0 plus or minus the offset: one of those that stability counts, at
@@ -125,13 +125,13 @@ def by_a_pixel(a: np.ndarray, b: np.ndarray, ours: dict, theirs: dict) -> bool:
 
 
 def extent(mask: np.ndarray) -> list[int]:
-    """XYWH as the official records have it: from the first to the last pixel."""
+    """Compute the official records' XYWH, from the first to the last pixel."""
     ys, xs = np.nonzero(mask)
     return [int(v) for v in (xs.min(), ys.min(), np.ptp(xs), np.ptp(ys))]
 
 
 def tie(record: dict, settings: dict) -> str:
-    """A record that only one side has: how far it is from the thresholds."""
+    """Measure how far a record that only one side has is from the thresholds."""
     score = record["predicted_iou"] - settings["pred_iou_thresh"]
     stability = record["stability_score"] - settings["stability_score_thresh"]
     near = min(abs(score), abs(stability)) <= TIE
@@ -169,7 +169,7 @@ def test_records_are_the_official_ones(both, name: str, setting: str) -> None:
 
 
 def main() -> None:
-    """Every image with every setting: agreement and time."""
+    """Compare every image with every setting, and print agreement and time."""
     sam = samjax.load()
     official = load_official(sam.config, to_official(sam.parameters(), sam.config))
     for name in IMAGES:

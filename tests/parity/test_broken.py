@@ -1,4 +1,4 @@
-"""Proof that the parity tests can fail: each known mistake violates their limits."""
+"""Prove that the parity tests can fail: each known mistake violates their limits."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ import torch
 from PIL import Image
 
 import samjax
-from samjax import masks, outputs, predictor, traced
+from samjax import prediction
 from samjax.checkpoint import layout
+from samjax.engine import functions as traced
+from samjax.masks import rules
+from samjax.masks import upscale as masks
 from samjax.model import image_encoder, layers, mask_decoder, prompt_encoder
 from samjax.model.prompt_encoder import ABSENT, NOT_A_POINT
 from samjax.model.sam import Sam
-from tests.models import PLAIN, drawn_image
-from tests.parity.measure import Ledger, ViolationError
-from tests.parity.official import OfficialPredictor, random_official
 from tests.parity.test_predictor import compare, prompt_sets
+from tests.support.models import PLAIN, drawn_image
+from tests.support.parity.measure import Ledger, ViolationError
+from tests.support.parity.official import OfficialPredictor, random_official
 
 pytestmark = pytest.mark.parity
 SIZE = 48, 70
@@ -36,7 +39,7 @@ def plain(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def faint(tmp_path_factory):
-    """Weights with small activations before one norm of each epsilon.
+    """Make weights with small activations before one norm of each epsilon.
 
     An epsilon only shows where variances are small: on ordinary random weights 1e-5 instead of
     1e-6 moves a norm by 5e-6, below every limit. Trained checkpoints do have such places.
@@ -56,7 +59,7 @@ def faint(tmp_path_factory):
 
 
 def run(weights, ledger: Ledger | None = None) -> Ledger:
-    """What test_predictor compares, for one image, and two stages of test_modules."""
+    """Run the comparisons of test_predictor for one image, and two stages of test_modules."""
     path, model = weights
     ledger = ledger or Ledger()
     ours, theirs = samjax.SamPredictor(samjax.load(path)), OfficialPredictor(model)
@@ -66,7 +69,7 @@ def run(weights, ledger: Ledger | None = None) -> Ledger:
     ledger.embedding(
         "image embedding", ours.get_image_embedding(), theirs.get_image_embedding().numpy()
     )
-    stages(ours.model._model, model, ledger)
+    stages(ours.model.model, model, ledger)
     centre = np.array([[SIZE[1] / 2, SIZE[0] / 2]])
     low_res = theirs.predict(centre, np.array([1]), multimask_output=False)[2]
     for arguments in prompt_sets(*SIZE, low_res).values():
@@ -77,7 +80,7 @@ def run(weights, ledger: Ledger | None = None) -> Ledger:
 
 @torch.no_grad()
 def stages(ours: Sam, theirs: torch.nn.Module, ledger: Ledger) -> None:
-    """The two small parts where a wrong GELU drowns in what follows."""
+    """Compare the two small parts whose wrong GELU later stages would hide."""
     m, g = PLAIN.low_res_size, PLAIN.grid
     masks = (8 * np.random.default_rng(0).standard_normal((2, m, m))).astype(np.float32)
     dense = theirs.prompt_encoder.mask_downscaling(torch.from_numpy(masks)[:, None])
@@ -132,7 +135,7 @@ def rows_for_columns_in_transposed_convolution(patch: pytest.MonkeyPatch) -> Non
 
 
 def no_padding_point(patch: pytest.MonkeyPatch) -> None:
-    right = predictor.pack
+    right = prediction.pack
 
     def pack(points, boxes, masks, original_size, input_size):
         prompts = right(points, boxes, masks, original_size, input_size)
@@ -143,7 +146,7 @@ def no_padding_point(patch: pytest.MonkeyPatch) -> None:
                 row[last[-1]] = ABSENT
         return prompts._replace(kinds=kinds)
 
-    patch.setattr(predictor, "pack", pack)
+    patch.setattr(prediction, "pack", pack)
 
 
 def windows_padded_after_projection(patch: pytest.MonkeyPatch) -> None:
@@ -162,7 +165,7 @@ def relative_positions_reversed(patch: pytest.MonkeyPatch) -> None:
 
 
 def corners_of_pixels(patch: pytest.MonkeyPatch) -> None:
-    """Prompts not moved to pixel centres."""
+    """Break the prompts: they are not moved to pixel centres."""
     right = prompt_encoder.PromptEncoder.sparse
     patch.setattr(
         prompt_encoder.PromptEncoder, "sparse", lambda s, xy, kinds: right(s, xy - 0.5, kinds)
@@ -179,7 +182,7 @@ def no_positions_in_the_second_layer(patch: pytest.MonkeyPatch) -> None:
 
 
 def black_padding(patch: pytest.MonkeyPatch) -> None:
-    """Padding before the normalisation instead of after it."""
+    """Pad before the normalisation instead of after it."""
     right = traced.normalise
     patch.setattr(
         traced, "normalise", lambda x, size, preset: right(x, 0 * size + x.shape[-2], preset)
@@ -199,12 +202,12 @@ def _resized_by_pillow(filter: Image.Resampling, low_res, image_size, inside, or
 
 
 def antialiased_masks(patch: pytest.MonkeyPatch) -> None:
-    """One antialiased step from low-res to the original size."""
-    patch.setattr(outputs, "upscale", lambda *given: _resized_by_pillow(Image.BILINEAR, *given))
+    """Upscale in one antialiased step from low-res to the original size."""
+    patch.setattr(rules, "upscale", lambda *given: _resized_by_pillow(Image.BILINEAR, *given))
 
 
 def bicubic_masks(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(outputs, "upscale", lambda *given: _resized_by_pillow(Image.BICUBIC, *given))
+    patch.setattr(rules, "upscale", lambda *given: _resized_by_pillow(Image.BICUBIC, *given))
 
 
 def aligned_corners(patch: pytest.MonkeyPatch) -> None:
@@ -251,7 +254,7 @@ def patch():
 
 
 def violated(weights, record_property: Callable) -> None:
-    """The strict comparison fails; every stage above its limit is put on record."""
+    """Assert that the strict comparison fails, and record every stage above its limit."""
     ledger = run(weights, Ledger(strict=False))
     record_property("violations", ledger.violations())
     print({stage: f"{error:.1e}" for stage, error in ledger.violations().items()})

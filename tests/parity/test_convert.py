@@ -1,4 +1,4 @@
-"""The command that converts and verifies: its report, its verdict, its exit code."""
+"""Test the command that converts and verifies: its report, verdict and exit code."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import samjax
 from convert.parity import compare, main, predictor_for
 from convert.reading import Second, build_second, read_again
 from samjax.checkpoint.describe import describe
-from samjax.engine import load_options
-from tests.models import drawn_image, sized
-from tests.parity import family_models as families
-from tests.parity.official import random_official
+from samjax.engine.load import read_options
+from tests.support.models import drawn_image, sized
+from tests.support.parity import family_models as families
+from tests.support.parity.official import random_official
 
 pytestmark = pytest.mark.parity
 CONFIG = sized(grid=8, window=4)
@@ -22,7 +22,7 @@ CONFIG = sized(grid=8, window=4)
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    """A base and SAMed's file for it, with a decoder."""
+    """Write a base and SAMed's file for it, with a decoder."""
     sam = random_official(CONFIG)
     torch.save(sam.state_dict(), tmp_path / "base.pth")
     saved = families.samed_file(families.with_samed(sam, 2), decoder=True)
@@ -48,7 +48,7 @@ def test_a_lora_is_converted_and_verified(files, tmp_path: Path, capsys):
 
 def test_the_verdict_can_be_no(files):
     base, lora = files
-    options = load_options(base)
+    options = read_options(base)
     second = read_again(lora, options)
     sam = samjax.load(lora, base=base, preprocess="sam")
     image = drawn_image(40, 60)

@@ -1,4 +1,4 @@
-"""Each family: a file as its own code saves it, and the masks of its own forward pass."""
+"""Load each family's file as its own code saves it, and compare with its own forward pass."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import save_file
 
 import samjax
-from samjax.config import SamConfig
 from samjax.errors import CheckpointWarning
-from tests.models import PLAIN, drawn_image, sized
-from tests.parity import family_models as families
-from tests.parity.measure import Ledger
-from tests.parity.official import (
+from samjax.model.config import SamConfig
+from tests.support.models import PLAIN, drawn_image, sized
+from tests.support.parity import family_models as families
+from tests.support.parity.measure import Ledger
+from tests.support.parity.official import (
     OfficialPredictor,
     build_official,
     calibrate,
@@ -36,12 +36,12 @@ UNPRUNED = dataclasses.replace(
 
 
 def model(config: SamConfig = PLAIN, seed: int = 0) -> torch.nn.Module:
-    """A random official model of its own, to be changed."""
+    """Build a random official model that tests may change."""
     return copy.deepcopy(random_official(config, seed))
 
 
 def same_masks(sam: samjax.Segmenter, reference: torch.nn.Module, ledger: Ledger, stage: str):
-    """Embedding, logits, scores and masks of clicks and boxes, one and several masks."""
+    """Compare embedding, logits, scores and masks of clicks and boxes, one and several masks."""
     ours, theirs = samjax.SamPredictor(sam), OfficialPredictor(reference)
     ours.set_image(IMAGE)
     theirs.set_image(IMAGE)
@@ -58,12 +58,12 @@ def same_masks(sam: samjax.Segmenter, reference: torch.nn.Module, ledger: Ledger
 
 
 def again(sam: torch.nn.Module) -> None:
-    """Masks neither empty nor full again, after layers were added."""
+    """Calibrate again after layers were added, so that masks are neither empty nor full."""
     calibrate(sam, CALIBRATION)
 
 
 def optimizer_of(sam: torch.nn.Module) -> torch.optim.Optimizer:
-    """An optimizer after a step, with state."""
+    """Make an optimizer with the state of one step."""
     parameters = [p for p in sam.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters[:3], lr=1e-4)
     sum(p.square().sum() for p in parameters[:3]).backward()
@@ -274,7 +274,7 @@ def test_peft(tmp_path: Path, settings: dict, ledger):
 
 @torch.no_grad()
 def shake(tuned: torch.nn.Module) -> None:
-    """Adapters begin at zero, biases and saved parts at the base's: move them all a little."""
+    """Move adapters from zero, and biases and saved parts from the base's, a little."""
     torch.manual_seed(0)
     for parameter in tuned.parameters():
         if parameter.requires_grad:

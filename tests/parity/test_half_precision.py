@@ -1,4 +1,4 @@
-"""bfloat16 and float16 against float32 on photographs, with the embedded checkpoint."""
+"""Compare bfloat16 and float16 with float32 on photographs, with the embedded checkpoint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from skimage import data
 
 import samjax
-from samjax.masks import mask_iou
+from samjax.masks.upscale import mask_iou
 
 pytestmark = pytest.mark.parity
 LEAST = 0.98
@@ -20,7 +20,7 @@ def photos(photo) -> dict[str, np.ndarray]:
 
 
 def prompts(height: int, width: int) -> dict[str, dict]:
-    """A grid of clicks, and boxes of two sizes."""
+    """Make a grid of clicks, and boxes of two sizes."""
     found = {}
     for y in (0.15, 0.38, 0.62, 0.85):
         for x in (0.15, 0.38, 0.62, 0.85):

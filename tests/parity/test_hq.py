@@ -1,4 +1,4 @@
-"""SAM-HQ against its official PyTorch code and against transformers' SamHQModel."""
+"""Compare SAM-HQ with its official PyTorch code and with transformers' SamHQModel."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import transformers
 import samjax
 from benchmarks.speed.competitors.sizes import hugging_face_sizes
 from convert.variants import HqPredictor, load_variant
-from samjax.checkpoint.convert import convert
-from samjax.checkpoint.families import read_official_weights
-from samjax.checkpoint.huggingface import official_key
-from samjax.config import SamConfig
+from samjax.checkpoint.convert import convert_checkpoint
+from samjax.checkpoint.families.huggingface import official_key
+from samjax.checkpoint.families.official import read_official_weights
 from samjax.model import hq as hq_module
 from samjax.model import image_encoder, mask_decoder
 from samjax.model.attention import CPU_CHUNKS, UNCHUNKED, Chunks
+from samjax.model.config import SamConfig
 from samjax.model.prompt_encoder import NOT_A_POINT, Prompts
-from tests.models import DRAWN, PLAIN, SIZES, drawn_image
-from tests.parity.measure import Ledger
 from tests.parity.test_modules import nchw, nhwc, noise
 from tests.parity.test_predictor import compare, prompt_sets
-from tests.parity.variants import random_variant
+from tests.support.models import DRAWN, PLAIN, SIZES, drawn_image
+from tests.support.parity.measure import Ledger
+from tests.support.parity.variants import random_variant
 
 pytestmark = pytest.mark.parity
 HQ = PLAIN.with_hq()
@@ -70,7 +70,7 @@ def _highest():
 
 
 def test_features_of_the_image(sam, ledger):
-    decoder, module = random_variant(HQ).mask_decoder, sam._model.image_encoder.hq
+    decoder, module = random_variant(HQ).mask_decoder, sam.model.image_encoder.hq
     g, c, d = HQ.grid, HQ.mask_decoder.embed_dim, HQ.image_encoder.width
     embedding, early = noise(g, g, c), noise(g, g, d, seed=1)
     expected = decoder.embedding_encoder(nchw(embedding)) + decoder.compress_vit_feat(nchw(early))
@@ -87,7 +87,7 @@ def test_mask_features(sam, ledger):
     c, side = HQ.mask_decoder.embed_dim // 8, 12
     pixels, weights = noise(side, side, c), noise(1, c, seed=1)
     expected = torch.einsum("bchw,bc->bhw", official(nchw(pixels)), torch.from_numpy(weights))
-    ours = sam._model.decoder.mask_decoder.hq.embedding_maskfeature(
+    ours = sam.model.decoder.mask_decoder.hq.embedding_maskfeature(
         jnp.asarray(pixels)[None], jnp.asarray(weights)
     )
     ledger.embedding("HQ, mask features", ours, expected.numpy())
@@ -98,7 +98,7 @@ def test_decoder(sam, chunks, ledger):
     official, grid, size = random_variant(HQ), HQ.grid, HQ.image_size
     x = noise(size, size, 3)
     embedding, early = official.image_encoder(nchw(x))
-    both = jax.jit(lambda x: sam._model.encode(x, chunks))(x)
+    both = jax.jit(lambda x: sam.model.encode(x, chunks))(x)
     ledger.embedding("HQ, image embedding", both[..., : HQ.mask_decoder.embed_dim], nhwc(embedding))
     xy = np.random.default_rng(0).uniform(0, size, (5, 3, 2)).astype(np.float32)
     labels = np.tile(np.array([1, 0, 1], np.int32), (5, 1))
@@ -111,7 +111,7 @@ def test_decoder(sam, chunks, ledger):
         prompts = Prompts(padded, kinds, hq_only=np.full(len(padded), only))
         for multimask in (True, False):
             run = jax.jit(
-                lambda e, p, m=multimask: sam._model.decode(e, p, multimask=m, chunks=chunks)
+                lambda e, p, m=multimask: sam.model.decode(e, p, multimask=m, chunks=chunks)
             )
             low_res, iou = run(both, prompts)
             masks, quality = official.mask_decoder(
@@ -196,9 +196,9 @@ def test_many_boxes(ours, theirs, only: bool, ledger):
 
 def test_written_files_load_into_the_official_class(sam, folder):
     """The file, to a folder of samjax, and back: bit for bit, and strictly into PyTorch."""
-    convert(folder / "sam_hq.pth", folder / "orbax", overwrite=True)
+    convert_checkpoint(folder / "sam_hq.pth", folder / "orbax", overwrite=True)
     for name in ("back.pth", "back.safetensors"):
-        convert(folder / "orbax", folder / name, overwrite=True)
+        convert_checkpoint(folder / "orbax", folder / name, overwrite=True)
         tensors = read_official_weights(folder / name).tensors
         for key, value in load_variant(HQ, tensors).state_dict().items():
             np.testing.assert_array_equal(value, random_variant(HQ).state_dict()[key])
@@ -211,7 +211,7 @@ def test_written_files_load_into_the_official_class(sam, folder):
 
 @pytest.fixture(scope="module")
 def hugging_face(folder):
-    """transformers' SamHQModel with the weights of the official one, written by itself."""
+    """Write transformers' SamHQModel with the weights of the official one."""
     sizes = hugging_face_sizes(HQ)
     sizes["mask_decoder_config"]["vit_dim"] = HQ.image_encoder.width
     config = transformers.SamHQConfig(**sizes, attn_implementation="eager")

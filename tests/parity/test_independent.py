@@ -1,6 +1,7 @@
-"""Fine-tuned families: samjax beside implementations that were written without seeing it.
+"""Compare fine-tuned families with independent implementations of them.
 
-Files are saved as the families save them and loaded by ``samjax.load``; photographs and prompts
+The implementations were written without seeing samjax's. Files are saved as the families save
+them and loaded by ``samjax.load``; photographs and prompts
 then go through ``samjax.SamPredictor`` and through each family's own inference.
 """
 
@@ -17,9 +18,9 @@ from matplotlib import cbook
 from PIL import Image
 
 import samjax
-from tests.parity import independent as families
-from tests.parity.independent import OfficialPredictor
-from tests.parity.measure import FOREGROUND, LOGITS, SCORES, Ledger
+from tests.support.parity import independent as families
+from tests.support.parity.independent import OfficialPredictor
+from tests.support.parity.measure import FOREGROUND, LOGITS, SCORES, Ledger
 
 pytestmark = pytest.mark.parity
 
@@ -36,7 +37,7 @@ def hopper() -> np.ndarray:
 
 
 def prompts(image: np.ndarray) -> dict[str, dict]:
-    """Arguments of ``predict`` in pixels of this image."""
+    """Make arguments of ``predict`` in pixels of this image."""
     h, w = image.shape[:2]
     point = {"point_coords": np.array([[0.45 * w, 0.5 * h]]), "point_labels": np.array([1])}
     points = {
@@ -48,14 +49,14 @@ def prompts(image: np.ndarray) -> dict[str, dict]:
 
 
 def iou(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Of two masks, the second neither nearly empty nor nearly full."""
+    """Compute the IoU with a mask that must be neither nearly empty nor nearly full."""
     assert ours.shape == theirs.shape
     assert FOREGROUND[0] < theirs.mean() < FOREGROUND[1], f"foreground {theirs.mean():.3f}"
     return float((ours & theirs).sum() / (ours | theirs).sum())
 
 
 class Comparison:
-    """Notes the errors of one family in the ledger."""
+    """Records the errors of one family in the ledger."""
 
     def __init__(self, ledger: Ledger, family: str) -> None:
         self.ledger, self.family = ledger, family
@@ -84,7 +85,7 @@ class Comparison:
         image: np.ndarray,
         shown: np.ndarray | None = None,
     ) -> None:
-        """The official predictor on ``shown`` beside samjax's on ``image``: same preprocessing."""
+        """Compare the official predictor on ``shown`` with samjax on ``image``."""
         theirs = OfficialPredictor(sam)
         theirs.set_image(image if shown is None else shown)
         ours.set_image(image)
@@ -107,7 +108,7 @@ def save(sam: torch.nn.Module, path: Path) -> Path:
 
 
 def far_from(base: torch.nn.Module, tuned: torch.nn.Module, image: np.ndarray) -> bool:
-    """Whether the tuned weights matter: another embedding by far."""
+    """Tell whether the tuned weights matter: their embedding is far from the base's."""
     embeddings = []
     for sam in (base, tuned):
         predictor = OfficialPredictor(sam)
@@ -131,7 +132,7 @@ def test_sam_lora(layers, coffee, tmp_path, ledger):
 
 @pytest.fixture(scope="module")
 def samed(tmp_path_factory) -> tuple[families.Samed, Path, Path]:
-    """A network of eight classes at 512 pixels, its file, and the base at 1024."""
+    """Build a network of eight classes at 512 pixels, its file, and the base at 1024."""
     folder = tmp_path_factory.mktemp("samed")
     start = families.drawn(families.sizes(1024), seed=3)
     with torch.no_grad():  # for values of 0 to 1

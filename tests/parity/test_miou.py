@@ -1,4 +1,4 @@
-"""The suite beside the official PyTorch classes, OpenCV, scikit-image and surface-distance."""
+"""Compare the suite with official PyTorch classes, OpenCV, scikit-image, surface-distance."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from benchmarks.miou.clickers import Click, depth
 from benchmarks.miou.datasets import open_dataset
 from benchmarks.miou.edges import scores
 from benchmarks.miou.metrics import surface_dice
-from samjax.checkpoint import store
+from samjax.checkpoint.orbax_folder import Checkpoint, save_orbax_folder
 from samjax.errors import SamjaxError
-from tests.benchmarks.drawn import OBJECTS, Knowing, draw_folder, echo, label_map
 from tests.benchmarks.test_killed import check_killed
+from tests.support.benchmarks.drawn import OBJECTS, Knowing, draw_folder, echo, label_map
 
 pytestmark = pytest.mark.parity
 
 
 def regions(image: np.ndarray) -> np.ndarray:
-    """Connected areas of like brightness, as a label map, uint8: something to be asked for."""
+    """Label connected areas of similar brightness as targets, uint8."""
     grey = ndimage.gaussian_filter(image.astype(np.float64).mean(-1), 6)
     levels = np.digitize(grey, np.quantile(grey, [0.25, 0.5, 0.75]))
     result, count = np.zeros(grey.shape, np.uint8), 0
@@ -41,7 +41,7 @@ def regions(image: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory, photo):
-    """A photograph, and a part of it on its side, with label maps."""
+    """Write a photograph, and a part of it on its side, with label maps."""
     root = tmp_path_factory.mktemp("photographs")
     images = [photo, np.ascontiguousarray(photo[100:420].swapaxes(0, 1))]
     for number, image in enumerate(images):
@@ -53,7 +53,7 @@ def photographs(tmp_path_factory, photo):
 
 @pytest.fixture(scope="module")
 def overview(photographs, tmp_path_factory):
-    """The folder of an overview run on the photographs."""
+    """Run overview on the photographs and return its folder."""
     out = tmp_path_factory.mktemp("overview")
     cli.main(["overview", "--data", str(photographs), "--out", str(out), "--classical", "0"])
     return out
@@ -61,7 +61,7 @@ def overview(photographs, tmp_path_factory):
 
 @pytest.fixture
 def finished(overview, tmp_path):
-    """A copy of that folder, to be changed."""
+    """Copy that folder, for tests that change it."""
     return Path(shutil.copytree(overview, tmp_path / "finished"))
 
 
@@ -107,7 +107,7 @@ def test_other_weights_or_data_are_refused(photographs, finished, tmp_path, smal
     with pytest.raises(SamjaxError, match=r"holds no mask|are not in"):
         independent.main(["--data", str(other), "--run", str(finished)])
     folder = tmp_path / "small"
-    store.save(folder, store.Checkpoint(small.parameters(), small.config, "random", "sam"))
+    save_orbax_folder(folder, Checkpoint(small.parameters(), small.config, "random", "sam"))
     with pytest.raises(SamjaxError, match="a run of other weights"):
         independent.main(
             ["--data", str(photographs), "--run", str(finished), "--model", str(folder)]
@@ -232,7 +232,7 @@ def test_edges_too_far_away_do_not_count():
 
 
 def draw_people(root: Path) -> Path:
-    """Images large enough for edges, and two people's outlines."""
+    """Draw images large enough for edges, and outlines by two annotators."""
 
     def maps(own):
         large = np.kron(label_map(own), np.ones((4, 4), np.uint8))

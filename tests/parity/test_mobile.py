@@ -1,4 +1,4 @@
-"""MobileSAM and Light HQ-SAM against their official PyTorch code."""
+"""Compare MobileSAM and Light HQ-SAM with their official PyTorch code."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from flax import nnx
 
 import samjax
 from convert.variants import HqPredictor, MobilePredictor, load_variant, mobile
-from samjax.checkpoint.convert import convert
-from samjax.checkpoint.families import read_official_weights
+from samjax.checkpoint.convert import convert_checkpoint
+from samjax.checkpoint.families.official import read_official_weights
 from samjax.checkpoint.layout import official_layout
-from samjax.config import SamConfig, TinyVitConfig
 from samjax.model import tiny_vit
 from samjax.model.attention import CPU_CHUNKS, UNCHUNKED
-from tests.models import drawn_image
-from tests.parity.measure import Ledger
-from tests.parity.official import randomise, state_arrays
+from samjax.model.config import SamConfig, TinyVitConfig
 from tests.parity.test_modules import nchw, nhwc, noise
 from tests.parity.test_predictor import compare, prompt_sets
-from tests.parity.variants import random_variant
+from tests.support.models import drawn_image
+from tests.support.parity.measure import Ledger
+from tests.support.parity.official import randomise, state_arrays
+from tests.support.parity.variants import random_variant
 
 pytestmark = pytest.mark.parity
 CONFIGS = {
@@ -43,7 +43,7 @@ def _highest():
 
 
 class Part(torch.nn.Module):
-    """One module where ``randomise`` expects a whole model."""
+    """Wraps one module for ``randomise``, which expects a whole model."""
 
     def __init__(self, module: torch.nn.Module):
         super().__init__()
@@ -78,7 +78,7 @@ def same_weights(ours: nnx.Module, theirs: torch.nn.Module, prefix: str, config:
 
 
 def small(window: int, side: int) -> SamConfig:
-    """Sizes whose second stage has a grid of ``side`` and windows of ``window``."""
+    """Make sizes whose second stage has a grid of ``side`` and windows of ``window``."""
     return SamConfig(
         TinyVitConfig(
             image_size=8 * side,
@@ -178,8 +178,8 @@ def test_predict(made, ledger):
 def test_written_files_load_into_the_official_class(made, tmp_path):
     """The file, to a folder of samjax, and back: bit for bit, and strictly into PyTorch."""
     family, path, ours, theirs = made
-    convert(path, tmp_path / "orbax")
-    convert(tmp_path / "orbax", tmp_path / "back.pth")
+    convert_checkpoint(path, tmp_path / "orbax")
+    convert_checkpoint(tmp_path / "orbax", tmp_path / "back.pth")
     tensors = read_official_weights(tmp_path / "back.pth").tensors
     back = load_variant(CONFIGS[family][0], tensors).state_dict()
     for key, value in theirs.model.state_dict().items():
@@ -205,7 +205,7 @@ def rows_for_columns_of_biases(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_biases(patch: pytest.MonkeyPatch) -> None:
-    """What the official code does when ``eval`` is not called after loading."""
+    """Drop the biases, as the official code does without ``eval`` after loading."""
     right = tiny_vit.bias_table
     patch.setattr(tiny_vit, "bias_table", lambda biases, n: right(0 * biases, n))
 
@@ -216,7 +216,7 @@ def padded_after_the_norm(patch: pytest.MonkeyPatch) -> None:
 
 
 def heads_behind_parts(patch: pytest.MonkeyPatch) -> None:
-    """Queries, keys and values in SAM's order: all queries first."""
+    """Split queries, keys and values in SAM's order, all queries first."""
     right = tiny_vit.partition
 
     def shuffled(qkv, fill, window: int, heads: int):

@@ -1,4 +1,4 @@
-"""Each module against the official one, with the same random weights and inputs."""
+"""Compare each module with the official one, on the same random weights and inputs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from samjax.checkpoint.loading import fill_model, infer_config, to_parameters
-from samjax.config import SamConfig
+from samjax.checkpoint.infer import infer_config
+from samjax.checkpoint.parameters import fill_model, to_parameters
+from samjax.image.preset import normalise, prepare
 from samjax.model.attention import ACCELERATOR_CHUNKS, CPU_CHUNKS, UNCHUNKED, Chunks
+from samjax.model.config import SamConfig
 from samjax.model.prompt_encoder import ABSENT, NOT_A_POINT, Prompts
 from samjax.model.sam import Sam
-from samjax.preprocess import normalise, prepare
-from tests.models import SIZES, drawn_image
-from tests.parity.official import random_official, state_arrays
+from tests.support.models import SIZES, drawn_image
+from tests.support.parity.official import random_official, state_arrays
 
 pytestmark = pytest.mark.parity
 CHUNKS = {"unchunked": UNCHUNKED, "cpu": CPU_CHUNKS, "accelerator": ACCELERATOR_CHUNKS}
@@ -27,7 +28,7 @@ CHUNKS["fused, absorbed"] = Chunks(fused_width=256, fused_by="xla", absorb=True)
 
 
 class Both:
-    """A network and the official one with the same weights, sent through the real loader."""
+    """Holds a network and the official one with the same weights, loaded by the real loader."""
 
     def __init__(self, config: SamConfig):
         self.official = random_official(config)
@@ -129,14 +130,14 @@ def test_positions_of_the_image(both: Both, ledger):
 
 
 def _points(config: SamConfig, prompts: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Points in pixels of the input, some outside, and labels 1, 0 and -1."""
+    """Draw points in pixels of the input, some outside, and labels 1, 0 and -1."""
     rng = np.random.default_rng(3)
     xy = rng.uniform(-0.1, 1.1, (prompts, 4, 2)) * config.image_size
     return xy.astype(np.float32), np.array([[1, 0, 1, -1]] * prompts)
 
 
 def _cases(config: SamConfig) -> dict[str, tuple[Prompts, dict]]:
-    """Prompts of samjax with the arguments of the official prompt encoder."""
+    """Make prompts of samjax with the arguments of the official prompt encoder."""
     p, m = 3, config.low_res_size
     xy, labels = _points(config, p)
     kinds = np.where(labels == -1, NOT_A_POINT, labels).astype(np.int32)
@@ -232,7 +233,7 @@ def test_quality_head_and_upscaling(both: Both, ledger):
 
 
 def filled(prompts: Prompts, width: int = 8) -> Prompts:
-    """Rows of one width: two compilations for all cases, with and without masks."""
+    """Pad rows to one width: two compilations serve all cases, with and without masks."""
     coords, kinds = prompts.coords, prompts.kinds
     more = [(0, 0), (0, width - kinds.shape[1])]
     return prompts._replace(

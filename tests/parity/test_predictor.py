@@ -1,4 +1,4 @@
-"""End to end: files through the loader, images and prompts through both predictors."""
+"""Compare both predictors end to end, from files and images to masks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 
 import samjax
 from benchmarks.speed.competitors.sizes import hugging_face_sizes
-from samjax.checkpoint.huggingface import official_key
-from tests.models import DRAWN, PLAIN, drawn_image
-from tests.parity.measure import LOGITS, Ledger
-from tests.parity.official import (
+from samjax.checkpoint.families.huggingface import official_key
+from tests.support.models import DRAWN, PLAIN, drawn_image
+from tests.support.parity.measure import LOGITS, Ledger
+from tests.support.parity.official import (
     OfficialPredictor,
     build_official,
     calibrate,
@@ -51,7 +51,7 @@ def theirs(official) -> OfficialPredictor:
 
 
 def prompt_sets(height: int, width: int, low_res: np.ndarray) -> dict[str, dict]:
-    """Arguments of ``predict``, in pixels of an image of this size."""
+    """Make arguments of ``predict``, in pixels of an image of this size."""
 
     def pixels(*xy: float) -> np.ndarray:
         return np.array(xy).reshape(-1, 2) * (width, height)
@@ -85,7 +85,7 @@ def prompt_sets(height: int, width: int, low_res: np.ndarray) -> dict[str, dict]
 
 
 def compare(ours, theirs, arguments: dict, ledger: Ledger, stage: str = "predict") -> None:
-    """One call of both: logits, scores, binary masks, shapes and dtypes."""
+    """Compare one call of both: logits, scores, binary masks, shapes and dtypes."""
     masks, scores, low_res = ours.predict(**arguments)
     expected_masks, expected_scores, expected = theirs.predict(**arguments)
     ledger.logits(f"{stage}, low-res logits", low_res, expected)
@@ -196,7 +196,7 @@ def test_predict_images(ours, theirs, ledger):
 
 
 def hugging_face(official) -> transformers.SamModel:
-    """transformers' SamModel with the weights of an official model."""
+    """Build transformers' SamModel with the weights of an official model."""
     config = transformers.SamConfig(**hugging_face_sizes(PLAIN), attn_implementation="eager")
     model = transformers.SamModel(config).eval()
     weights = official.state_dict()
@@ -206,7 +206,7 @@ def hugging_face(official) -> transformers.SamModel:
 
 @pytest.fixture(scope="module")
 def written(official, tmp_path_factory) -> dict[str, Path]:
-    """The same weights in every container, written by torch, safetensors and transformers."""
+    """Write the same weights in every container, by torch, safetensors and transformers."""
     folder = tmp_path_factory.mktemp("files")
     weights = official.state_dict()
     torch.save(weights, folder / "zip.pth")

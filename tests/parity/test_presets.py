@@ -1,4 +1,4 @@
-"""Each preset against the image pipeline of its family, on the same random weights."""
+"""Compare each preset with the image pipeline of its family, on the same random weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from skimage import transform
 
 import samjax
-from samjax.preprocess import get_preset, normalise, prepare, read_for
-from samjax.resampling import resize_medsam, resize_nearest
-from tests.models import PLAIN, drawn_image
-from tests.parity import family_models as families
-from tests.parity.official import calibrate, random_official
+from samjax.image.preset import get_preset, normalise, prepare, read_for
+from samjax.image.resampling import resize_medsam, resize_nearest
+from tests.support.models import PLAIN, drawn_image
+from tests.support.parity import family_models as families
+from tests.support.parity.official import calibrate, random_official
 
 pytestmark = pytest.mark.parity
 # Landscape, portrait, larger and smaller than the network's input, its own size
@@ -24,7 +24,7 @@ SIZES = ((48, 70), (131, 61), (80, 80), (9, 23), (200, 333))
 
 @pytest.fixture(scope="module")
 def official():
-    """Calibrated on the presets' own range of values, 0 to 1, or on SAM's: both leave masks."""
+    """Build a random model whose heads are calibrated on a drawn image."""
     sam = copy.deepcopy(random_official(PLAIN, 3))
     calibrate(sam, drawn_image(48, 70, seed=1))
     return sam

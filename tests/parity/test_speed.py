@@ -1,4 +1,4 @@
-"""The speed suite's competitors give the official outputs on the same weights."""
+"""Compare the speed suite's competitors with the official outputs on the same weights."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.speed import cli
 from benchmarks.speed.check import LIMITS
-from tests.models import PLAIN
+from tests.support.models import PLAIN
 
 pytestmark = pytest.mark.parity
 

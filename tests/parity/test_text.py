@@ -1,4 +1,4 @@
-"""The adapters of real detectors against transformers called by hand, on the same weights."""
+"""Compare the adapters of real detectors with transformers called by hand."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 import samjax
 from samjax.cli import main
 from samjax.errors import DetectorError, PromptError
-from samjax.text import detect
-from tests.models import drawn_image
-from tests.parity import detectors
+from samjax.text.segment import detect
+from tests.support.models import drawn_image
+from tests.support.parity import detectors
 
 pytestmark = pytest.mark.parity
 
@@ -35,7 +35,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def by_hand(folder: Path, image: np.ndarray, threshold: float) -> tuple[np.ndarray, ...]:
-    """Boxes, scores and official labels as transformers' documentation gets them."""
+    """Detect boxes, scores and official labels as in transformers' documentation."""
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForZeroShotObjectDetection.from_pretrained(folder).eval()
     picture, sizes, words = Image.fromarray(image), [image.shape[:2]], [p.lower() for p in PHRASES]
@@ -149,14 +149,16 @@ def test_command_line(folders, tmp_path, monkeypatch, capsys):
 def test_phrases_that_a_family_cannot_read(folders):
     image = drawn_image(33, 61)
     dino = samjax.load_detector(str(folders["grounding_dino"]))
-    with pytest.raises(PromptError, match=r"'which dog\?' has a '\?': Grounding DINO parts"):
+    with pytest.raises(PromptError, match=r"'which dog\?' has a '\?': Grounding DINO splits"):
         dino(image, ["which dog?"])
     with pytest.raises(PromptError, match=r"'St\. Bernard' has a '\.'"):
         dino(image, ["St. Bernard"])
-    with pytest.raises(PromptError, match="phrases of 43 tokens together: Grounding DINO reads 32"):
+    with pytest.raises(
+        PromptError, match="the phrases have 43 tokens together: Grounding DINO reads at most 32"
+    ):
         dino(image, ["dog cat " * 10, "tree " * 19])
     owl = samjax.load_detector(str(folders["owlv2"]))
-    with pytest.raises(PromptError, match="is 18 tokens long: OWLv2 reads 16"):
+    with pytest.raises(PromptError, match="has 18 tokens: OWLv2 reads at most 16"):
         owl(image, ["dog", "abcdefghijklmnop"])
 
 
@@ -194,7 +196,7 @@ def _no_tokenizer(folder: Path) -> None:
         (_no_config, "no config.json in it"),
         (_other_model, "a bert model; text prompts work with grounding-dino, mm-grounding"),
         (_unknown_model, "cannot be loaded as a detector"),
-        (_cut, "cannot be loaded as a detector .*is it whole"),
+        (_cut, "cannot be loaded as a detector .*check that its files are complete"),
         (_incomplete, "1 of 98 weights are missing, such as box_head.dense0.weight"),
         (_no_tokenizer, "files of the tokenizer are missing"),
     ],

@@ -12,8 +12,9 @@ import torch
 
 import samjax
 from convert.official import build_official
+from convert.tiny import calibrate
 from convert.tiny.network import Network
-from convert.tiny.objective import correcting_clicks, mask_loss
+from convert.tiny.objective import click_loss, correcting_clicks, mask_loss
 from convert.tiny.samples import BOX, Sampler
 from convert.tiny.sources import read_sources
 from convert.tiny.start import random_start, tiny_config, warm_start
@@ -119,6 +120,47 @@ def test_samples_mark_their_objects(data):
     assert kinds == {0, 1}
 
 
+def test_a_pack_brings_pictures_with_levels_of_labels(data, tmp_path):
+    """Of a source the held-out tenth, of labels both levels, of noisy sources no specks."""
+    for source, count in (("ccp_clothing", 10), ("camvid", 1)):
+        folder = tmp_path / source
+        for name in ("images", "labels", "labels2"):
+            (folder / name).mkdir(parents=True)
+        for i in range(count):
+            image = np.full((100, 100, 3), 20 * i, np.uint8)
+            parts, whole = np.zeros((2, 100, 100), np.uint16)
+            parts[10:50, 10:50], parts[50:90, 10:50], parts[95:97, 95:97] = 1, 300, 7
+            whole[10:90, 10:50] = 1
+            cv2.imwrite(str(folder / f"images/{i}.jpg"), image)
+            cv2.imwrite(str(folder / f"labels/{i}.png"), parts)
+            if source == "ccp_clothing":
+                cv2.imwrite(str(folder / f"labels2/{i}.png"), whole)
+    sources = read_sources(data, [], [], False, [tmp_path])
+    held_out = read_sources(data, [], [], True, [tmp_path])
+    clothes, streets = sources.images["ccp_clothing"], sources.images["camvid"]
+    assert (len(clothes), len(held_out.images["ccp_clothing"])) == (9, 1)
+    assert clothes[3].image().shape == (100, 100, 3)
+    assert [np.unique(clothes[3].labels(i)).tolist() for i in (0, 1)] == [[0, 1, 7, 300], [0, 1]]
+    assert np.unique(streets[0].labels(0)).tolist() == [0, 1, 300]
+    kinds = Sampler(sources, 128, 0).kinds
+    assert {"ccp_clothing", "camvid", "scene"} <= set(kinds)
+    assert not held_out.images["camvid"]
+    assert "camvid" not in Sampler(held_out, 128, 0).kinds
+
+
+def test_the_click_loss_wants_every_candidate_on_the_clicks_side():
+    network = Network(tiny_config(256, 128, 4, 512))
+    image = torch.full((1, 4, 64, 64), 5.0)  # four candidates that cover everything
+    image[:, :, 20, 30] = -5.0  # but for one pixel
+    logits = network.to_token_order(image)
+    at, elsewhere = [30 * 4 + 1.0, 20 * 4 + 3.0], [10.0, 10.0]
+    points = torch.tensor([[at, elsewhere, elsewhere]])
+    for labels, share in (((0, 1, -1), 1.0), ((1, 0, 2), 0.0), ((1, 1, 3), 0.5)):
+        loss, obeyed = click_loss(network, logits, points, torch.tensor([labels]))
+        assert obeyed == share
+        assert (loss < 0.01) == (share == 1)
+
+
 def test_the_loss_prefers_the_right_mask_and_knows_its_iou():
     target = torch.zeros(1, 16)
     target[:, :4] = 1
@@ -146,7 +188,7 @@ def test_corrections_are_clicks_where_the_mask_is_wrong():
 
 
 def test_weights_of_another_size_start_with_resized_positions(data, tmp_path):
-    from samjax.checkpoint.convert import write_safetensors
+    from samjax.checkpoint.formats.safetensors import write_safetensors
 
     sampler = Sampler(read_sources(data, [], [], held_out=False), 256, 0)
     small = random_start(tiny_config(256, 64, 4, 128), sampler).state_dict()
@@ -173,16 +215,59 @@ def test_a_run_trains_stops_and_goes_on(data, tmp_path):
         "--prompts": 2,
     }
     command += [str(word) for pair in options.items() for word in pair]
-    runs = []
-    for minutes in (0.05, 0.1):
+
+    def run(minutes: float) -> tuple[str, list[dict]]:
         done = subprocess.run(
             [*command, "--minutes", str(minutes)], cwd=ROOT, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-        runs.append(done.stdout)
-    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert f"going on after step {records[0]['step']}" in runs[1]
+        log = (tmp_path / "log.jsonl").read_text()
+        return done.stdout, [json.loads(line) for line in log.splitlines()]
+
+    _, records = run(0.05)
+    # However long the first steps took on a busy machine, there is time left for more.
+    resumed, records = run(records[-1]["seconds"] / 60 + 0.1)
+    assert f"going on after step {records[0]['step']}" in resumed
     assert records[-1]["step"] > records[0]["step"] > 0
     assert 0 <= records[-1]["held_out"]["box"] <= 1
     sam = samjax.load(tmp_path / "last.safetensors")
     assert sam.config.image_size == 128
+
+
+def test_lines_in_the_quality_head_are_the_lines_that_were_fitted():
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(4, 8)).astype("f4"), rng.normal(size=4).astype("f4")
+    lines, inside = rng.normal(size=(4, 2)), rng.normal(size=(5, 8)).astype("f4")
+    folded, moved = calibrate.fold(weight, bias, lines)
+    expected = (inside @ weight.T + bias) * lines[:, 0] + lines[:, 1]
+    np.testing.assert_allclose(inside @ folded.T + moved, expected, rtol=1e-4, atol=1e-5)
+    true = rng.uniform(size=(4000, 4))
+    found = calibrate.Predictions(true / 2 + 0.1, true, np.full(4000, "box"))
+    np.testing.assert_allclose(calibrate.fit(found), [[2, -0.2]] * 4, atol=1e-9)
+    assert calibrate.calibration_error(true.ravel(), true.ravel()) < 1e-12
+    # a tenth too much everywhere is an error of a tenth
+    sure = rng.uniform(0.1, 0.8, 4000)
+    assert calibrate.calibration_error(sure + 0.1, sure) == pytest.approx(0.1)
+
+
+def test_a_file_is_calibrated_on_one_half_and_judged_on_the_other(data, tmp_path):
+    out = tmp_path / "calibrated.safetensors"
+    embedded = ROOT / "samjax/weights/tiny_384.safetensors"
+    command = [sys.executable, "-m", "convert.tiny.calibrate", embedded, out, "--data", data]
+    done = subprocess.run(
+        [*map(str, command), "--masks", "3"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["after"]["box_oracle"] == report["before"]["box_oracle"]
+    first, second = samjax.load(embedded), samjax.load(out)
+    assert second.automatic_thresholds == first.automatic_thresholds
+    image = np.random.default_rng(1).integers(0, 255, (90, 120, 3), np.uint8)
+    before, after = (samjax.SamPredictor(sam) for sam in (first, second))
+    for predictor in (before, after):
+        predictor.set_image(image)
+    masks, scores, _ = before.predict([[40, 40]], [1])
+    same, moved, _ = after.predict([[40, 40]], [1])
+    assert (masks == same).all()
+    lines = np.array(report["lines"])[1:]
+    np.testing.assert_allclose(moved, scores * lines[:, 0] + lines[:, 1], atol=2e-3)  # float16

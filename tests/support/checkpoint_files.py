@@ -1,4 +1,4 @@
-"""Checkpoint files made by hand, without torch: pickles opcode by opcode, zips, legacy streams."""
+"""Write checkpoint files without torch: pickles opcode by opcode, zips, legacy streams."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from samjax.checkpoint.torch_file import LEGACY_START
-from samjax.checkpoint.torch_writer import write_torch_file
+from samjax.checkpoint.formats.torch_file import LEGACY_START
+from samjax.checkpoint.formats.torch_writer import write_torch_file
 
 # Pickle opcodes
 
@@ -59,7 +59,7 @@ def tensor(
     kind: str = "FloatStorage",
     more: tuple[bytes, ...] = (),
 ) -> bytes:
-    """A call of torch._utils._rebuild_tensor_v2, contiguous if no stride is given."""
+    """Write the opcodes of torch._utils._rebuild_tensor_v2; contiguous if no stride is given."""
     if stride is None:
         stride = tuple(int(np.prod(size[axis + 1 :])) for axis in range(len(size)))
     return call(
@@ -90,7 +90,7 @@ def write_zip(
     others: Mapping[str, bytes] | None = None,
     compression: int = zipfile.ZIP_STORED,
 ) -> Path:
-    """A zip .pth whose data.pkl holds ``content`` (without frame and STOP)."""
+    """Write a zip .pth whose data.pkl holds ``content`` (opcodes without PROTO and STOP)."""
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr(f"{root}/data.pkl", pickled(content))
         for key, data in (storages or {}).items():
@@ -107,7 +107,7 @@ def legacy_bytes(
     little_endian: bytes = b"\x88",
     protocol: int = 1001,
 ) -> bytes:
-    """A stream of PyTorch before 1.6."""
+    """Write a stream in the format of PyTorch before 1.6."""
     system = dict_of({"protocol_version": integer(protocol), "little_endian": little_endian})
     keys = b"](" + b"".join(map(text, storages)) + b"e"
     parts = [
@@ -125,7 +125,7 @@ def legacy_bytes(
 def write_safetensors(
     path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
 ) -> Path:
-    """A .safetensors of float32 arrays."""
+    """Write a .safetensors file of float32 arrays."""
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     position = 0
     for name, array in arrays.items():
@@ -162,7 +162,7 @@ def few_weights(prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def state_dict(weights: Mapping[str, np.ndarray], first: int = 0) -> bytes:
-    """The opcodes of a dict of tensors with storages "first", "first + 1", ..."""
+    """Write the opcodes of a dict of tensors with storages "first", "first + 1", ..."""
     return dict_of(
         {
             key: tensor(str(first + index), array.shape)
@@ -176,7 +176,7 @@ def storages_of(weights: Mapping[str, np.ndarray], first: int = 0) -> dict[str, 
 
 
 def write_few(path: Path, *more: str, prefix: str = "") -> Path:
-    """A .pth of ``few_weights`` and of further keys, each with one number."""
+    """Write a .pth of ``few_weights`` and of further keys, each with one number."""
     weights = few_weights(prefix)
     write_torch_file(path, weights | {key: np.zeros(1, np.float32) for key in more})
     return path

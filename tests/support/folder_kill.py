@@ -1,7 +1,7 @@
-"""A folder of images, killed again and again: the final output must not show it.
+"""Kill the processing of a folder of images repeatedly, and compare its final output.
 
-``python -m tests.folder_kill --images 200 --kills 5`` compares every byte of an uninterrupted run
-with those of one that was killed (SIGKILL) at random moments and started again.
+``python -m tests.support.folder_kill --images 200 --kills 5`` compares every byte of an
+uninterrupted run with those of a run that was killed (SIGKILL) at random moments and restarted.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.models import drawn_image
+from tests.support.models import drawn_image
 
-OPTIONS = ("--pred-iou-thresh", "0", "--stability-thresh", "0")
+OPTIONS = ("--pred-iou-thresh", "0", "--stability-score-thresh", "0")
 EVERYTHING = ("--format", "coco,yolo,png,npz", "--overlay")
 
 
 def make_images(folder: Path, count: int, size: tuple[int, int] = (64, 96)) -> None:
-    """Drawn images in a folder and in one within it; equal names in both."""
+    """Draw images into a folder and a subfolder, with equal names in both."""
     (folder / "more").mkdir(parents=True)
     for i in range(count):
         path = folder / ("more" if i % 2 else "") / f"drawn_{i // 2:03}.png"
@@ -33,12 +33,12 @@ def make_images(folder: Path, count: int, size: tuple[int, int] = (64, 96)) -> N
 
 
 def start(images: Path, out: Path, *options: str, env: Mapping[str, str] = {}) -> subprocess.Popen:
-    """``samjax automask`` in a process of its own."""
+    """Start ``samjax automask`` in a process of its own."""
     command = [sys.executable, "-m", "samjax", "automask", images, "--out", out, *options]
     return subprocess.Popen(
         [str(part) for part in command],
         env={**os.environ, **env},
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -46,14 +46,14 @@ def start(images: Path, out: Path, *options: str, env: Mapping[str, str] = {}) -
 
 
 def finish(process: subprocess.Popen) -> str:
-    """Wait for a process that must succeed; its stdout."""
+    """Wait for a process that must succeed, and return its stdout."""
     out, err = process.communicate(timeout=1800)
     assert process.returncode == 0, err
     return out
 
 
 def records(out: Path) -> int:
-    """Number of images that are done."""
+    """Count the images that are done."""
     return sum(name.endswith(".json") for _, _, names in os.walk(out / "records") for name in names)
 
 
@@ -85,7 +85,7 @@ def run_killed(
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
-    """All files with their content, and folders, hidden ones too."""
+    """Read all files with their content, and folders, including hidden ones."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")

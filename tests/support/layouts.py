@@ -1,7 +1,7 @@
-"""State dicts in the layouts of the families that people fine-tune with, made with NumPy alone.
+"""Make state dicts in the layouts of fine-tuned families, with NumPy alone.
 
-Each function takes official tensors and returns what that family's own code saves. The LoRA
-matrices are random and not small, so that a wrong order, side or scale is seen.
+Each function takes official tensors and returns the state dict that the family's own code saves.
+The LoRA matrices are random and not small, so that a wrong order, side or scale is detected.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ENCODER, PROMPTS, DECODER = "image_encoder.", "prompt_encoder.", "mask_decoder."
 
 
 def matrices(outputs: int, inputs: int, rank: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(A, B) of one pair: (rank, inputs) and (outputs, rank)."""
+    """Draw the (A, B) of one pair: (rank, inputs) and (outputs, rank)."""
     rng = np.random.default_rng(seed)
     a = rng.standard_normal((rank, inputs)).astype(np.float32) / np.float32(inputs**0.5)
     b = rng.standard_normal((outputs, rank)).astype(np.float32) / np.float32(rank**0.5)
@@ -23,12 +23,12 @@ def matrices(outputs: int, inputs: int, rank: int, seed: int) -> tuple[np.ndarra
 
 
 def parts(tensors: Mapping[str, np.ndarray], *starts: str) -> Tensors:
-    """The tensors whose keys begin so."""
+    """Select the tensors whose keys begin with one of the prefixes."""
     return {key: array for key, array in tensors.items() if key.startswith(starts)}
 
 
 def depth_of(tensors: Mapping[str, np.ndarray]) -> int:
-    """Number of blocks of the image encoder."""
+    """Count the blocks of the image encoder."""
     return 1 + max(int(key.split(".")[2]) for key in parts(tensors, f"{ENCODER}blocks."))
 
 
@@ -38,7 +38,7 @@ def depth_of(tensors: Mapping[str, np.ndarray]) -> int:
 def pairs(
     tensors: Tensors, rank: int = 4, layers: Sequence[int] | None = None, decoder: bool = False
 ) -> tuple[Tensors, Tensors]:
-    """SAMed's file (with prompt encoder and mask decoder) or Sam_LoRA's (pairs alone)."""
+    """Make SAMed's file (with prompt encoder and mask decoder) or Sam_LoRA's (pairs alone)."""
     saved: Tensors = {}
     merged = dict(tensors)
     used = range(depth_of(tensors)) if layers is None else layers
@@ -57,7 +57,7 @@ def pairs(
 
 
 def inline_samed(tensors: Tensors, rank: int = 4) -> tuple[Tensors, Tensors]:
-    """The whole state dict of a model with SAMed's layers, in encoder and decoder."""
+    """Make the whole state dict of a model with SAMed's layers in encoder and decoder."""
     saved: Tensors = {}
     merged = dict(tensors)
     seed = 0
@@ -87,7 +87,7 @@ def inline_samed(tensors: Tensors, rank: int = 4) -> tuple[Tensors, Tensors]:
 
 
 def inline_microsam(tensors: Tensors, rank: int = 4) -> tuple[Tensors, Tensors]:
-    """The state dict of micro-sam's PEFT_Sam: q, k and v, and the MLPs."""
+    """Make the state dict of micro-sam's PEFT_Sam, with LoRA on q, k, v and the MLPs."""
     saved: Tensors = {}
     merged = dict(tensors)
     seed = 50
@@ -121,7 +121,7 @@ def inline_microsam(tensors: Tensors, rank: int = 4) -> tuple[Tensors, Tensors]:
 def peft(
     tensors: Tensors, rank: int = 4, scale: float = 2.0, whole: str = ""
 ) -> tuple[Tensors, Tensors]:
-    """A PEFT adapter of the official classes on every qkv; ``whole`` is saved whole besides."""
+    """Make a PEFT adapter of the official classes on every qkv; ``whole`` is saved in full too."""
     saved: Tensors = {}
     merged = dict(tensors)
     for seed, (key, array) in enumerate(tensors.items()):

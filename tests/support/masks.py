@@ -1,11 +1,11 @@
-"""Masks that annotation code gets wrong: shapes for several test files."""
+"""Make masks that annotation code often gets wrong."""
 
 import numpy as np
 from scipy import ndimage
 
 
 def blobs(height: int, width: int, seed: int) -> np.ndarray:
-    """A smooth random mask with parts, holes and parts in holes."""
+    """Make a smooth random mask with several parts, holes, and parts in holes."""
     noise = np.random.default_rng(seed).standard_normal((height, width))
     smooth = ndimage.gaussian_filter(noise, 0.05 * min(height, width))
     return smooth > 0.2 * smooth.std()
@@ -17,13 +17,13 @@ def noise(height: int, width: int, seed: int) -> np.ndarray:
 
 
 def square_rings(size: int) -> np.ndarray:
-    """Holes in holes: squares one inside the other."""
+    """Make nested squares, with holes in parts in holes."""
     y, x = np.mgrid[:size, :size]
     return np.minimum(np.minimum(x, y), size - 1 - np.maximum(x, y)) % 4 < 2
 
 
 def open_ring() -> np.ndarray:
-    """A ring that closes over a corner only: its outline meets itself there."""
+    """Make a ring that closes at a corner only, where its outline touches itself."""
     mask = np.ones((5, 5), bool)
     mask[1:4, 1:4] = False
     mask[0, 0] = False

@@ -1,4 +1,4 @@
-"""Sizes of small networks, and drawn images, for tests with and without torch."""
+"""Define small networks and draw images for tests with and without torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 
 from samjax.checkpoint.layout import official_layout
-from samjax.config import (
+from samjax.model.config import (
     ImageEncoderConfig,
     MaskDecoderConfig,
     PromptEncoderConfig,
@@ -29,7 +29,7 @@ def sized(
     embed: int = 64,
     masks: int = 3,
 ) -> SamConfig:
-    """A small SAM. The official attention of the decoder halves its width, with 8 heads."""
+    """Make the sizes of a small SAM; the official decoder's attention halves its width, 8 heads."""
     return SamConfig(
         ImageEncoderConfig(
             image_size=grid * patch,
@@ -107,9 +107,9 @@ TINY_MOBILE = dataclasses.replace(
 
 
 def seeded_tensors(config: SamConfig) -> dict[str, np.ndarray]:
-    """Official tensors of these sizes, the same on every machine, in float32.
+    """Draw official tensors of these sizes in float32, the same on every machine.
 
-    The golden files hold what PyTorch makes of them; RandomState's numbers never change.
+    The golden files hold PyTorch's results on them; RandomState's numbers never change.
     """
     tensors = {}
     for key, entry in official_layout(config).items():
@@ -132,7 +132,7 @@ DRAWN = ((48, 70), (90, 61), (80, 80), (5, 7), (1, 1), (3, 40))
 
 
 def drawn_image(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Discs and stripes with noise, uint8 RGB: every channel differs, nothing is symmetric."""
+    """Draw discs and stripes with noise, uint8 RGB: channels differ, nothing is symmetric."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     y, x = (y + 0.5) / height, (x + 0.5) / width

@@ -1,8 +1,11 @@
 """Checkpoints of every family, damaged at random, read in a process with little memory.
 
-    python -m tests.families.mutations FOLDER COUNT SEED
+    python -m tests.support.mutations FOLDER COUNT SEED [own]
 
-Prints one JSON object: how many were refused, how many loaded, and what went wrong.
+Prints one JSON object: how many were refused, how many loaded, how many of these with other values
+than the original's ("changed": nothing told the difference), and what went wrong. With "own" the
+files are those of samjax's own folder, which has hashes; no other format of these has a checksum
+that its readers check.
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import resource
+import shutil
 import signal
 import struct
 import sys
@@ -23,14 +28,17 @@ from pathlib import Path
 
 import numpy as np
 
-from samjax.checkpoint import store
-from samjax.checkpoint.families import OfficialWeights, Options
-from samjax.checkpoint.loading import random_parameters, to_official
-from samjax.checkpoint.torch_writer import write_torch_file
+from samjax.checkpoint.families.official import OfficialWeights, ReadOptions
+from samjax.checkpoint.formats.torch_writer import write_torch_file
+from samjax.checkpoint.orbax_folder import Checkpoint, save_orbax_folder
+from samjax.checkpoint.parameters import random_parameters, to_official
+from samjax.checkpoint.read import read_checkpoint
 from samjax.errors import CheckpointError
-from tests import checkpoint_files as make
-from tests.families import layouts
-from tests.models import sized
+from tests.support import checkpoint_files as make
+from tests.support import layouts
+from tests.support.models import sized
+
+Mutation = Callable[[bytes, np.random.Generator], bytes]
 
 SECONDS = 5
 MEMORY = 2**30  # bytes beyond what the process needs before it reads anything
@@ -59,12 +67,12 @@ SPLICES = (
 )
 
 
-def files(folder: Path) -> dict[str, tuple[Path, Options]]:
+def files(folder: Path) -> dict[str, tuple[Path, ReadOptions]]:
     """One valid file of each kind of container and layout, by name."""
     tensors = to_official(random_parameters(CONFIG), CONFIG)
     base = OfficialWeights("official", "base", tensors, (), None, 1e-5)
-    alone, with_base = Options(), Options(base)
-    saved: dict[str, tuple[dict[str, np.ndarray], Options]] = {
+    alone, with_base = ReadOptions(), ReadOptions(base)
+    saved: dict[str, tuple[dict[str, np.ndarray], ReadOptions]] = {
         "official": (tensors, alone),
         "sam-lora": (layouts.pairs(tensors)[0], with_base),
         "samed": (
@@ -76,7 +84,7 @@ def files(folder: Path) -> dict[str, tuple[Path, Options]]:
         "decoder": (layouts.parts(tensors, layouts.DECODER), with_base),
         "encoder": (layouts.parts(tensors, layouts.ENCODER), with_base),
     }
-    made: dict[str, tuple[Path, Options]] = {}
+    made: dict[str, tuple[Path, ReadOptions]] = {}
     for name, (content, options) in saved.items():
         path = folder / f"{name}.pth"
         write_torch_file(path, content)
@@ -107,6 +115,14 @@ def files(folder: Path) -> dict[str, tuple[Path, Options]]:
         path = make.write_zip(folder / f"{name}.pth", pickled, make.storages_of(content))
         made[name] = path, alone
     return made
+
+
+def own_folder(folder: Path) -> dict[str, tuple[Path, ReadOptions]]:
+    """samjax's own format."""
+    path = folder / "own"
+    parameters = random_parameters(CONFIG)
+    save_orbax_folder(path, Checkpoint(parameters, CONFIG, "official", "sam", ("a note",)))
+    return {"samjax's folder": (path, ReadOptions())}
 
 
 # Mutations: (bytes, random numbers) -> bytes
@@ -221,6 +237,27 @@ MUTATIONS = (
 )  # fmt: skip
 
 
+def other_number(data: bytes, rng: np.random.Generator) -> bytes:
+    """Another number, word or name in JSON text: it stays JSON."""
+    found = list(re.finditer(rb"\d+|true|false|null|[a-z_]+", data))
+    if not found or b"{" not in data[:2]:
+        return flip_bits(data, rng)
+    place = found[int(rng.integers(len(found)))]
+    values = (b"0", b"1", b"2", b"8", b"-1", b"1e9", b"NaN", b"true", b"null", b"[]", b'"x"', b"{}")
+    return data[: place.start()] + values[int(rng.integers(len(values)))] + data[place.end() :]
+
+
+def damage_folder(source: Path, target: Path, mutate: Mutation, rng: np.random.Generator) -> None:
+    """Copy a folder with one file damaged: half of the time one of JSON, if there are any."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+    files = sorted(path for path in target.rglob("*") if path.is_file())
+    text = [path for path in files if path.read_bytes()[:1] == b"{"]
+    chosen = text if text and rng.random() < 0.5 else files
+    path = chosen[int(rng.integers(len(chosen)))]
+    path.write_bytes(mutate(path.read_bytes(), rng))
+
+
 class HangError(BaseException):
     """A file took too long; no Exception, so that no handler swallows it."""
 
@@ -229,16 +266,31 @@ def _alarm(*_: object) -> None:
     raise HangError
 
 
-def check(path: Path, options: Options) -> str:
-    """ "refused" or "loaded"; anything else is a fault, described."""
+def is_same(found: Checkpoint, wanted: Checkpoint) -> bool:
+    """Whether values, sizes and preset are the original's, bit for bit."""
+    return (
+        (found.config, found.preprocess) == (wanted.config, wanted.preprocess)
+        and found.parameters.keys() == wanted.parameters.keys()
+        and all(
+            np.asarray(found.parameters[k]).dtype == np.asarray(v).dtype
+            and np.asarray(found.parameters[k]).tobytes() == np.asarray(v).tobytes()
+            for k, v in wanted.parameters.items()
+        )
+    )
+
+
+def check(path: Path, options: ReadOptions, wanted: Checkpoint | None = None) -> str:
+    """ "refused", "loaded" or "changed" (loaded, not as wanted); else a fault, described."""
     start = time.process_time()
     signal.setitimer(signal.ITIMER_REAL, 60)  # of a busy machine; the limit is on its own time
     try:
-        loaded = store.read(path, options=options)
+        loaded = read_checkpoint(path, options=options)
         outcome = "loaded"
         sizes = {np.asarray(v).size for v in loaded.parameters.values()}
         if not sizes or max(sizes) > 10**6:
             outcome = f"a model of {max(sizes, default=0)} values from a small file"
+        elif wanted is not None and not is_same(loaded, wanted):
+            outcome = "changed"
     except CheckpointError as error:
         text = str(error)
         one_line = "\n" not in text and text.startswith(str(path)) and len(text) < 2500
@@ -259,15 +311,19 @@ def _address_space() -> int:
     return pages * resource.getpagesize()
 
 
-def main(folder: Path, count: int, seed: int) -> dict:
+def main(folder: Path, count: int, seed: int, kind: str = "") -> dict:
     """Damage and read ``count`` files."""
     warnings.filterwarnings("ignore", "Duplicate name")  # of zipfile, which is asked for them
-    made = files(folder)
+    made = own_folder(folder) if kind == "own" else files(folder)
+    mutations = MUTATIONS + (other_number,) * (4 if kind == "own" else 0)
     for name, (path, options) in made.items():
         if (outcome := check(path, options)) != "loaded":
             return {"faults": [f"{name}, undamaged: {outcome}"]}
-    limit = _address_space() + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    # NumPy arrays of their own: the files are overwritten
+    originals = {name: _kept(read_checkpoint(path, options=o)) for name, (path, o) in made.items()}
+    if kind != "own":  # TensorStore's threads reserve more address space than they use
+        limit = _address_space() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     signal.signal(signal.SIGALRM, _alarm)
     ran: list[str] = []
     watched = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "exec")
@@ -281,28 +337,29 @@ def main(folder: Path, count: int, seed: int) -> dict:
         rng = np.random.default_rng((seed, index))
         name = names[index % len(names)]
         source, options = made[name]
-        mutate = MUTATIONS[int(rng.integers(len(MUTATIONS)))]
+        mutate = mutations[int(rng.integers(len(mutations)))]
         if source.is_dir():
             target = folder / "damaged"
-            target.mkdir(exist_ok=True)
-            damaged = int(rng.integers(2))
-            for i, part in enumerate(sorted(source.iterdir())):
-                data = part.read_bytes()
-                (target / part.name).write_bytes(mutate(data, rng) if i == damaged else data)
+            damage_folder(source, target, mutate, rng)
         else:
             target = folder / "damaged.pth"
             target.write_bytes(mutate(source.read_bytes(), rng))
         ran.clear()  # writing the file imports and compiles nothing that counts
-        outcome = check(target, options)
+        outcome = check(target, options, originals[name])
         if ran or (folder / CANARY).exists() or Path(CANARY).exists():
             outcome = f"code was run ({', '.join(ran) or CANARY})"
-        kind = outcome if outcome in ("refused", "loaded") else "fault"
-        outcomes[kind] += 1
-        by_mutation[f"{mutate.__name__} {kind}"] += 1
-        if kind == "fault":
+        result = outcome if outcome in ("refused", "loaded", "changed") else "fault"
+        outcomes[result] += 1
+        by_mutation[f"{mutate.__name__} {result}"] += 1
+        if result == "fault":
             faults.append(f"{name}, {mutate.__name__}, seed {seed}, {index}: {outcome}")
     return {"faults": faults[:20], **outcomes, "by mutation": by_mutation}
 
 
+def _kept(checkpoint: Checkpoint) -> Checkpoint:
+    arrays = {name: np.array(value) for name, value in checkpoint.parameters.items()}
+    return dataclasses.replace(checkpoint, parameters=arrays)
+
+
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(main(Path(sys.argv[1]), *map(int, sys.argv[2:4]), *sys.argv[4:])))

@@ -1,4 +1,4 @@
-"""Text prompts with scripted detectors: what comes out, and what is refused."""
+"""Test text prompts with scripted detectors: results and errors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import samjax
-from samjax import detectors
 from samjax.errors import DetectorError, PromptError
-from samjax.text import detect, parse_phrases, segment_text
-from tests.models import drawn_image
+from samjax.text import detectors
+from samjax.text.segment import detect, parse_phrases, segment_text
+from tests.support.models import drawn_image
 
 HEIGHT, WIDTH = 60, 90
 BOXES = [[5, 6, 30, 40], [40, 10, 80, 50], [20, 20, 60, 58]]
@@ -23,7 +23,7 @@ def image() -> np.ndarray:
 
 
 def scripted(boxes, scores, labels):
-    """A detector that gives the same answer to everything, and remembers what it was asked."""
+    """Make a detector that always returns the same, and remembers its arguments."""
 
     def detector(image, phrases):
         asked.append((image.shape, phrases))
@@ -51,7 +51,7 @@ def test_phrases(text, expected):
 
 @pytest.mark.parametrize("text", ["", " . ", "...", [], [""], "a dog . !?"])
 def test_no_phrases(text):
-    with pytest.raises(PromptError, match="give phrases parted by dots"):
+    with pytest.raises(PromptError, match="give phrases separated by dots"):
         parse_phrases(text)
 
 

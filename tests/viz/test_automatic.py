@@ -3,9 +3,9 @@ import pytest
 from scipy import ndimage
 
 from samjax.errors import AnnotationError, ImageError
-from samjax.rle import OUTPUT_MODES, convert
-from samjax.viz import PALETTE
-from samjax.viz_masks import draw_masks
+from samjax.masks.rle import OUTPUT_MODES, convert_segmentation
+from samjax.viz.automatic import draw_masks
+from samjax.viz.overlay import PALETTE
 
 GREY = np.full((90, 120, 3), 128, np.uint8)
 
@@ -27,7 +27,9 @@ def test_fills_blend_one_colour_of_the_palette_and_leave_the_rest():
 @pytest.mark.parametrize("form", OUTPUT_MODES)
 def test_small_masks_are_on_top_whatever_their_order_and_form(form):
     records = [disc(45, 60, radius) for radius in (10, 40, 25)]
-    records = [{"segmentation": convert(each["segmentation"], form)} for each in records]
+    records = [
+        {"segmentation": convert_segmentation(each["segmentation"], form)} for each in records
+    ]
     picture = draw_masks(GREY, records, outline=False)
     seen = [tuple(picture[45, 60 + x]) for x in (0, 18, 33, 50)]
     assert len(set(seen)) == 4

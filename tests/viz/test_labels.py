@@ -1,18 +1,18 @@
-"""Tags beside objects: where they stand and in which colour."""
+"""Test the position and colour of labels beside objects."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from samjax.viz import PALETTE
-from samjax.viz_labels import draw_labels
+from samjax.viz.labels import draw_labels
+from samjax.viz.overlay import PALETTE
 
 BLACK = np.zeros((300, 400, 3), np.uint8)
 
 
 def places(picture: np.ndarray, index: int) -> np.ndarray:
-    """Rows and columns of the pixels in the colour of an object."""
+    """Find rows and columns of the pixels in the colour of an object."""
     return np.argwhere((picture == PALETTE[index]).all(axis=2))
 
 

@@ -1,13 +1,17 @@
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib import cbook
 from PIL import Image
 
-from samjax.errors import ImageError, PromptError
-from samjax.viz import NEGATIVE, PALETTE, POSITIVE, draw_candidates, overlay
+from samjax.errors import AnnotationError, ImageError, PromptError
+from samjax.masks.rle import to_coco_rle, to_rle
+from samjax.prediction import Prediction
+from samjax.viz.overlay import NEGATIVE, PALETTE, POSITIVE, draw_candidates, overlay
+from samjax.viz.viewer import show
 
 GREY = 100
 
@@ -162,8 +166,8 @@ def test_wrong_use(image):
         overlay(image, NOTHING, alpha=1.5)
     with pytest.raises(ImageError, match="colors is empty"):
         overlay(image, NOTHING, colors=[])
-    with pytest.raises(PromptError, match="labels were passed without points"):
-        overlay(image, NOTHING, labels=np.array([1]))
+    with pytest.raises(PromptError, match="point_labels were passed without points"):
+        overlay(image, NOTHING, point_labels=np.array([1]))
     with pytest.raises(ImageError, match="no masks to draw"):
         draw_candidates(image, NOTHING, np.zeros(0))
 
@@ -223,9 +227,81 @@ def test_a_real_photograph_stays_recognisable():
 def test_pyplot_is_never_imported():
     code = """if True:
         import sys, numpy as np
-        from samjax.viz import draw_candidates
+        from samjax.viz.overlay import draw_candidates
         draw_candidates(np.zeros((8, 8, 3), np.uint8), np.ones((1, 8, 8), bool), np.ones(1))
         assert "matplotlib.figure" in sys.modules
         assert "matplotlib.pyplot" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_overlay_and_show_take_masks_as_people_have_them(image):
+    first, second = square(30, 40, 50), square(60, 20, 30)
+    stack = np.stack([first, second])
+    logits = np.where(stack, 3.5, -0.25).astype(np.float32)
+    both = [
+        stack,
+        list(stack),
+        logits,
+        list(logits),
+        stack.astype(np.uint8) * 255,
+        stack.astype(np.float64),
+        [Image.fromarray(each) for each in stack],
+        [Image.fromarray(each.astype(np.uint8) * 255) for each in stack],
+        [to_coco_rle(each) for each in stack],
+        [[to_rle(first)], [to_rle(second)]],  # of predict_many(..., output="rle")
+        [{"segmentation": each, "predicted_iou": 0.5} for each in stack],
+        [{"segmentation": to_coco_rle(first)}, second],
+        stack[:, None],  # of predict_many
+        jnp.asarray(stack),
+        Prediction(stack, np.array([0.25, 0.75], np.float32), logits),
+    ]
+    expected = overlay(image, stack)
+    for given in both:
+        np.testing.assert_array_equal(overlay(image, given), expected, err_msg=repr(given)[:90])
+        assert show(image, given).count == 2
+    alone = [
+        first,
+        logits[0],
+        Image.fromarray(first),
+        to_coco_rle(first),
+        {"segmentation": first},
+        {"segmentation": logits[0]},
+        [first],
+    ]
+    for given in alone:
+        np.testing.assert_array_equal(overlay(image, given), overlay(image, first[None]))
+        assert show(image, given).count == 1
+    assert "0.75" in show(image, both[-1]).html
+
+
+def test_images_of_any_kind_give_a_uint8_picture(image, tmp_path):
+    mask = square(30, 40, 50)
+    Image.fromarray(image).save(tmp_path / "grey.png")
+    expected = overlay(image, mask)
+    for given in (image[..., 0], image / np.float32(255), Image.fromarray(image).convert("L")):
+        drawn = overlay(given, mask)
+        assert drawn.dtype == np.uint8
+        np.testing.assert_array_equal(drawn, expected)
+    np.testing.assert_array_equal(overlay(tmp_path / "grey.png", mask), expected)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (np.full((120, 160), 0.3) * np.linspace(0, 1, 160), "probabilities > 0.5"),
+        (np.arange(120 * 160).reshape(120, 160), "labels == 1"),
+        (np.full((120, 160), np.nan), "NaN"),
+        (np.zeros(7), "shape"),
+        ("mask.png", "str"),
+        ([np.zeros((5, 5), bool)], "5 x 5"),
+        ([None], "NoneType"),
+        ({"counts": 3}, "size"),
+        (np.array([["a"]]), "segmentation is"),
+    ],
+)
+def test_masks_that_cannot_be_drawn_are_told_in_one_line(image, wrong, words):
+    for draw in (overlay, show):
+        with pytest.raises(AnnotationError, match=words) as error:
+            draw(image, wrong)
+        assert "\n" not in str(error.value)

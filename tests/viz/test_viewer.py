@@ -12,10 +12,10 @@ from PIL import Image
 
 import samjax
 from samjax.errors import AnnotationError, ImageError, PromptError
-from samjax.polygons import polygons_to_mask
-from samjax.rle import OUTPUT_MODES, convert
-from samjax.viewer import LEGEND
-from samjax.viz import overlay
+from samjax.masks.polygons import polygons_to_mask
+from samjax.masks.rle import OUTPUT_MODES, convert_segmentation
+from samjax.viz.overlay import overlay
+from samjax.viz.viewer import LEGEND
 
 GREY = np.full((90, 120, 3), 128, np.uint8)
 
@@ -28,14 +28,14 @@ def disc(y: float, x: float, radius: float) -> np.ndarray:
 MASKS = np.stack([disc(40, 40, 12), disc(45, 60, 40) & ~disc(45, 60, 15)])
 
 
-def svg(viewer: samjax.viewer.Viewer) -> ElementTree.Element:
-    """The drawing, as a parser reads it."""
+def svg(viewer: samjax.viz.viewer.Viewer) -> ElementTree.Element:
+    """Parse the drawing of a viewer."""
     (text,) = re.findall(r"<svg.*?</svg>", viewer.html, re.S)
     return ElementTree.fromstring(text)
 
 
 def filled(path: ElementTree.Element, size: tuple[int, int]) -> np.ndarray:
-    """The pixels that a path encloses, by the even-odd rule."""
+    """Fill the pixels that a path encloses, by the even-odd rule."""
     mask = np.zeros(size, bool)
     for ring in path.get("d", "").split("Z")[:-1]:
         points = np.array([p.split(",") for p in ring.removeprefix("M").split("L")], float)
@@ -64,7 +64,7 @@ def test_names_and_scores_are_shown_and_cannot_inject_markup():
 @pytest.mark.parametrize("form", OUTPUT_MODES)
 def test_records_bring_their_scores_and_labels(form):
     records = [
-        {"segmentation": convert(mask, form), "predicted_iou": 0.25, "label": "cell"}
+        {"segmentation": convert_segmentation(mask, form), "predicted_iou": 0.25, "label": "cell"}
         for mask in MASKS
     ]
     viewer = samjax.show(GREY, records)

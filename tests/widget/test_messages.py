@@ -1,4 +1,4 @@
-"""What the page sends is checked before anything else sees it."""
+"""Test that messages of the page are checked before anything else reads them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samjax.errors import PromptError
-from samjax.widget.messages import KINDS, check_names, parse
+from samjax.widget.messages import KINDS, check_names, parse, request_of
+from tests.support.state_mutations import mutate_messages, valid_message
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -21,6 +22,10 @@ GOOD = {
     "brush": {"points": [[1, 2], [3, 4.5]], "radius": 3, "add": False},
     "delete": {"object_id": None},
     "label": {"name": " dog "},
+    "grow": {"pixels": 1},
+    "reshape": {"before": [[[0, 0], [4, 0], [4, 4]]], "after": [[[0, 0], [5, 0], [4, 4]]]},
+    "merge": {"object_ids": [1, 2]},
+    "export": {"format": "coco", "path": "a.json", "unfinished": False, "reviewed": False},
     "undo": {},
 }
 
@@ -69,6 +74,14 @@ def test_arguments_are_exactly_those_of_the_kind(kind: str, extra: dict):
         ("label", "name", "  "),
         ("label", "name", "a\nb"),
         ("label", "name", "x" * 101),
+        ("grow", "pixels", 101),
+        ("reshape", "after", [[[0, 0], [1, 1]]]),
+        ("reshape", "after", []),
+        ("merge", "object_ids", [1, -2]),
+        ("merge", "object_ids", 3),
+        ("export", "path", ""),
+        ("export", "path", "a\0b"),
+        ("export", "unfinished", None),
     ],
 )
 def test_each_argument_is_checked(kind: str, key: str, value: object):
@@ -81,3 +94,46 @@ def test_labels_are_a_list_of_different_names(names):
     with pytest.raises(PromptError, match="label"):
         check_names(names)
     assert check_names(("a ", "b")) == ["a", "b"]
+
+
+def test_strange_messages_are_refused_in_one_line():
+    accepted = mutate_messages(1000)
+    assert 0 < accepted < 500
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_the_mutations_begin_with_messages_that_are_right(kind: str):
+    assert parse(valid_message(kind)).kind == kind
+
+
+@pytest.mark.parametrize(
+    "request_id", [float("nan"), "x" * 101, "\ud800", "a\nb", 5, ["a"], {"a": 1}, None]
+)
+def test_a_strange_request_is_not_sent_back(request_id):
+    assert request_of({"kind": "undo", "request": request_id}) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["\ud800", "a\0b", "a\x1b[31mb", "\u202egnp.exe", "a\nb", "", "x" * 5000]
+)
+def test_texts_that_no_file_or_terminal_can_hold_are_refused(text):
+    for content in (
+        {"kind": "label", "name": text},
+        {"kind": "find", "text": text},
+        {"kind": "export", "format": "coco", "path": text, "unfinished": False, "reviewed": False},
+    ):
+        with pytest.raises(PromptError) as error:
+            parse(content)
+        str(error.value).encode()  # and what is said of them can be written
+
+
+def test_deep_and_huge_values_are_refused():
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    for kind in (deep, 10**6000, {"a": deep}, None):
+        with pytest.raises(PromptError, match="unknown message"):
+            parse({"kind": kind})
+    for value in (deep, 10**6000):
+        with pytest.raises(PromptError):
+            parse({"kind": "click", "x": value, "y": 1, "label": 1})

@@ -1,4 +1,4 @@
-"""The parts around the widget: run lengths, sizes, names, the encoding thread, previews."""
+"""Test the widget's parts: run lengths, sizes, names, the encoding thread, previews."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from PIL import Image
 import samjax
 from samjax.errors import ImageError
 from samjax.widget.background import Latest
-from samjax.widget.decode import fitted, row_runs, runs_to_mask
-from samjax.widget.images import Shelf, display_copy, image_list, image_names
+from samjax.widget.image_loader import ImageLoader
+from samjax.widget.images import display_copy, image_list, image_names
+from samjax.widget.row_runs import row_runs, runs_to_mask
+from samjax.widget.sizes import fitted
 from samjax.widget.view import surroundings
-from tests.models import drawn_image
+from tests.support.models import drawn_image
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.randoms(use_true_random=False))
@@ -101,7 +103,7 @@ class Gate(samjax.SamPredictor):
 
 
 def _unheard(_: int) -> None:
-    """Nobody listens to the shelf."""
+    """Nobody listens to the loader."""
 
 
 def _numbered(count: int) -> list[np.ndarray]:
@@ -114,55 +116,55 @@ def _numbered(count: int) -> list[np.ndarray]:
 def test_the_next_image_is_encoded_ahead_and_stale_wishes_are_dropped(small):
     gate = Gate(small)
     heard: list[tuple[int, str]] = []
-    shelf = Shelf(gate, _numbered(5), lambda i: heard.append((i, shelf.state(i))))
-    shelf.want(0, 1)
+    loader = ImageLoader(gate, _numbered(5), lambda i: heard.append((i, loader.phase(i))))
+    loader.want(0, 1)
     assert gate.entered.acquire(timeout=60)
-    assert (shelf.state(0), shelf.state(1)) == ("encoding", "waiting")
-    assert shelf.picture(0) is not None  # shown before it is encoded
-    shelf.want(1, 2)  # the user goes on at once, and again
-    shelf.want(3, 4)
+    assert (loader.phase(0), loader.phase(1)) == ("encoding", "waiting")
+    assert loader.picture(0) is not None  # shown before it is encoded
+    loader.want(1, 2)  # the user goes on at once, and again
+    loader.want(3, 4)
     gate.open.release(9)
-    shelf.wait(3)
-    shelf.wait(4)
+    loader.wait(3)
+    loader.wait(4)
     assert gate.begun == [0, 3, 4]
-    assert shelf.embedding(1) is None
+    assert loader.embedding(1) is None
     assert [state for i, state in heard if i == 3][-1] == "ready"
 
 
 def test_waiting_survives_that_others_want_something_else(small):
     gate = Gate(small)
-    shelf = Shelf(gate, _numbered(3), _unheard)
-    shelf.want(0)
+    loader = ImageLoader(gate, _numbered(3), _unheard)
+    loader.want(0)
     assert gate.entered.acquire(timeout=60)
-    waited = threading.Thread(target=shelf.wait, args=(2,))
+    waited = threading.Thread(target=loader.wait, args=(2,))
     waited.start()
-    while 2 not in shelf._wanted:
+    while 2 not in loader._wanted:
         time.sleep(0.001)
-    shelf.want(1)
+    loader.want(1)
     gate.open.release(9)
     waited.join(timeout=60)
     assert not waited.is_alive()
 
 
 def test_few_images_stay_encoded(small):
-    shelf = Shelf(samjax.SamPredictor(small), _numbered(9), _unheard)
+    loader = ImageLoader(samjax.SamPredictor(small), _numbered(9), _unheard)
     for i in range(9):
-        shelf.want(i)
-        shelf.wait(i)
-    assert shelf.state(8) == "ready"
-    assert shelf.state(0) == "waiting"
-    assert sum(shelf.embedding(i) is not None for i in range(9)) == 4
+        loader.want(i)
+        loader.wait(i)
+    assert loader.phase(8) == "ready"
+    assert loader.phase(0) == "waiting"
+    assert sum(loader.embedding(i) is not None for i in range(9)) == 4
 
 
 def test_an_image_that_fails_is_tried_again(small, tmp_path):
     path = tmp_path / "late.png"
-    shelf = Shelf(samjax.SamPredictor(small), [path], _unheard)
+    loader = ImageLoader(samjax.SamPredictor(small), [path], _unheard)
     with pytest.raises(ImageError, match="no such file"):
-        shelf.wait(0)
-    assert shelf.state(0) == "error"
+        loader.wait(0)
+    assert loader.phase(0) == "error"
     Image.fromarray(drawn_image(20, 24)).save(path)
-    shelf.want(0)
-    assert shelf.wait(0).original_size == (20, 24)
+    loader.want(0)
+    assert loader.wait(0).original_size == (20, 24)
 
 
 def test_a_crash_of_the_encoder_is_an_error_of_the_image(small, caplog):
@@ -170,9 +172,9 @@ def test_a_crash_of_the_encoder_is_an_error_of_the_image(small, caplog):
         def encode_pixels(self, *_):
             raise RuntimeError("out of\nmemory")
 
-    shelf = Shelf(Broken(small), _numbered(1), _unheard)
+    loader = ImageLoader(Broken(small), _numbered(1), _unheard)
     with pytest.raises(ImageError, match=r"cannot be encoded \(RuntimeError: out of memory\)"):
-        shelf.wait(0)
+        loader.wait(0)
     assert "could not be encoded" in caplog.text
 
 

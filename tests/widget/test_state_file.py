@@ -1,4 +1,4 @@
-"""Saved states: what comes back, and files that cannot be used."""
+"""Test saved states: what is restored, and errors for unusable files."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ import numpy as np
 import pytest
 
 from samjax.errors import AnnotationError
-from samjax.rle import rle_to_mask, to_coco_rle
-from samjax.widget import session
-from samjax.widget.session import State
-from samjax.widget.store import Result, Saved, read_state, set_aside, write_state
+from samjax.masks.rle import rle_to_mask, to_coco_rle
+from samjax.widget import state_file, steps
+from samjax.widget.state import State
+from samjax.widget.state_file import FinishedMask, Saved, read_state, set_aside, write_state
+from tests.support.state_mutations import mutate_state
 
 
 @pytest.fixture
 def saved() -> Saved:
-    state = session.click(State(label="cat"), 3, 4.5)
-    state = session.choose(session.box(state, 1, 2, 9, 8), 1)
-    state = session.commit(session.brush(state, [(1, 1), (5, 6.25)], 2.5, False))
-    state = session.click(session.set_multimask(state, False), 7, 7, 0)
+    state = steps.click(State(label="cat"), 3, 4.5)
+    state = steps.choose(steps.box(state, 1, 2, 9, 8), 1)
+    state = steps.commit(steps.brush(state, [(1, 1), (5, 6.25)], 2.5, False))
+    state = steps.click(steps.set_multimask(state, False), 7, 7, 0)
     mask = np.random.default_rng(0).random((11, 13)) > 0.5
-    return Saved(state, {1: Result(to_coco_rle(mask), 0.75, 1)}, (11, 13), "hash", "weights")
+    return Saved(state, {1: FinishedMask(to_coco_rle(mask), 0.75, 1)}, (11, 13), "hash", "weights")
 
 
 def test_a_state_comes_back_equal(saved, tmp_path):
@@ -29,7 +30,7 @@ def test_a_state_comes_back_equal(saved, tmp_path):
     write_state(path, "a.png", saved)
     assert read_state(path) == saved
     assert [p.name for p in path.parent.iterdir()] == ["a.json"]
-    mask = rle_to_mask(read_state(path).results[1].segmentation)
+    mask = rle_to_mask(read_state(path).masks[1].segmentation)
     assert mask.shape == (11, 13)
 
 
@@ -52,6 +53,11 @@ def test_a_file_that_was_tampered_with_is_refused(saved, tmp_path, change, text:
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
+    if content["format"] == 2:  # whatever else is wrong, the checksum tells
+        with pytest.raises(AnnotationError, match="checksum is wrong"):
+            read_state(path)
+    del content["checksum"]
+    path.write_text(json.dumps(content | {"checksum": state_file._checksum(content)}))
     with pytest.raises(AnnotationError, match=text) as caught:
         read_state(path)
     assert "\n" not in str(caught.value)
@@ -73,3 +79,40 @@ def test_files_set_aside_do_not_replace_one_another(tmp_path):
         set_aside(tmp_path / "x.json", "damaged")
     names = {p.name: p.read_text() for p in tmp_path.iterdir()}
     assert names == {"x.json.damaged": "a", "x.json.damaged2": "b"}
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("key", ["mask_threshold", "score", "points"])
+def test_numbers_that_no_file_can_hold_are_refused(saved, tmp_path, number: str, key: str):
+    path = tmp_path / "a.json"
+    write_state(path, "a.png", saved)
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    content["format"] = 1  # of a samjax before the checksum
+    content["objects"][0][key] = [["@", 1, 1]] if key == "points" else "@"
+    path.write_text(json.dumps(content).replace('"@"', number))
+    with pytest.raises(AnnotationError, match="not the saved state"):
+        read_state(path)
+
+
+def test_a_file_without_a_checksum_is_one_of_an_earlier_samjax(saved, tmp_path):
+    path = tmp_path / "a.json"
+    write_state(path, "a.png", saved)
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(AnnotationError, match="checksum"):
+        read_state(path)
+    path.write_text(json.dumps(content | {"format": 1}))
+    assert read_state(path) == saved
+    assert read_state(path).unchecked
+    path.write_text(json.dumps(content | {"format": 1, "checksum": "0"}))
+    with pytest.raises(AnnotationError, match="checksum"):
+        read_state(path)
+
+
+def test_damaged_files_are_refused_or_equal(saved, tmp_path):
+    """Mutations: a file loads as it was written, or not at all."""
+    loaded, differs = mutate_state(saved, tmp_path, count=1000)
+    assert differs == 0
+    assert loaded < 300  # most mutations are seen

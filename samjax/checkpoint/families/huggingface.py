@@ -1,4 +1,4 @@
-"""Hugging Face's SamModel and SamHQModel: keys, the decoder's epsilon, image preprocessing.
+"""Read Hugging Face's SamModel and SamHQModel: keys, the decoder's epsilon, preprocessing.
 
 The networks are the official ones under other names; shapes and orientations are the same.
 Source: transformers, models/sam/modeling_sam.py, convert_sam_to_hf.py and models/sam_hq.
@@ -77,12 +77,12 @@ _OWN_NAMES = re.compile(
 
 
 def is_huggingface(tensors: Mapping[str, np.ndarray]) -> bool:
-    """Whether keys are those of a SamModel, or of a part of one."""
+    """Return whether keys are those of a SamModel, or of a part of one."""
     return any(_OWN_NAMES.search(key) for key in tensors)
 
 
 def official_key(key: str) -> str:
-    """The official name of a SamModel key; unknown keys come back as they are."""
+    """Return the official name of a SamModel key; unknown keys come back as they are."""
     if key in _GAUSSIAN_NAMES:
         return _GAUSSIAN
     for pattern, replacement in _PARTS:
@@ -91,7 +91,11 @@ def official_key(key: str) -> str:
 
 
 def official_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors under official keys. Raises CheckpointError if two get the same key."""
+    """Return the tensors under official keys.
+
+    Raises:
+        CheckpointError: two different tensors that get the same key.
+    """
     result: dict[str, np.ndarray] = {}
     origin: dict[str, str] = {}
     for key, array in tensors.items():
@@ -108,13 +112,13 @@ def official_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     return result
 
 
-# What config.json says
+# Settings in config.json
 
 _TRAINING_FILES = ("trainer_state.json", "training_args.bin", "optimizer.pt")
 
 
 def decoder_eps(config: Mapping[str, Any] | None, folder: Path) -> tuple[float, str]:
-    """(epsilon of the decoder's LayerNorms, a sentence that says why).
+    """Return (epsilon of the decoder's LayerNorms, a sentence that says why).
 
     transformers runs norm1 to norm4 of the two-way layers at config.json's value, 1e-6 unless
     changed; the official code at 1e-5. Converted official weights want the official value,
@@ -139,7 +143,7 @@ def decoder_eps(config: Mapping[str, Any] | None, folder: Path) -> tuple[float, 
 
 
 def _trained_by_transformers(config: Mapping[str, Any], folder: Path) -> str:
-    """Why the weights seem to be trained by transformers, or "" if they do not."""
+    """Say why the weights seem to be trained by transformers, or "" if they do not."""
     for name in _TRAINING_FILES:
         if (folder / name).exists():
             return f"{name} lies beside, the weights were trained by transformers"
@@ -181,7 +185,7 @@ def _part(config: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
-# What preprocessor_config.json says
+# Settings in preprocessor_config.json
 
 _STANDARD = {
     "do_resize": True,
@@ -196,7 +200,7 @@ _STANDARD = {
 
 
 def is_standard_preprocessor(preprocessor: Mapping[str, Any], image_size: int | None) -> bool:
-    """Whether preprocessor_config.json is SAM's own: longest side to ``image_size``, padded."""
+    """Return whether preprocessing is SAM's own: longest side to ``image_size``, padded."""
     pad = _part(preprocessor, "pad_size")
     sizes = (
         _part(preprocessor, "size").get("longest_edge"),

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA) in checkpoints: found under the names of each family, then merged.
+"""Find low-rank adapters (LoRA) in checkpoints, under the names of each family, and merge them.
 
 A LoRA adds ``scale * B @ A`` to a frozen weight W of shape (out, in); A is (rank, in), B is
 (out, rank). Adding the product to W once, in float32, gives the same network without
@@ -23,10 +23,10 @@ _BLOCK = "image_encoder.blocks"
 
 @dataclass(frozen=True)
 class Update:
-    """``weight[rows] += scale * b @ a`` of the tensor ``key``.
+    """An update is ``weight[rows] += scale * b @ a`` for the tensor ``key``.
 
-    ``part`` is which third of a joint qkv weight the rows are ("q", "k", "v"), or "" for all;
-    ``name`` is what error messages call the pair.
+    ``part`` is the third of a joint qkv weight ("q", "k", "v") that the rows are, or "" for all;
+    ``name`` names the pair in error messages.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Update:
 
 
 def merge(tensors: Mapping[str, np.ndarray], updates: Sequence[Update]) -> dict[str, np.ndarray]:
-    """The tensors with all updates added, in float32; those without an update stay as they are.
+    """Return the tensors with all updates added, in float32; others stay as they are.
 
     Raises:
         CheckpointError: an update of a weight that is not there, or of other sizes.
@@ -80,12 +80,12 @@ def _added(weight: np.ndarray, update: Update) -> np.ndarray:
 
 
 def has_pairs(tensors: Mapping[str, np.ndarray]) -> bool:
-    """Whether a file holds numbered pairs, which need a base."""
+    """Return whether a file holds numbered pairs, which need a base."""
     return any(_PAIR.fullmatch(key) for key in tensors)
 
 
 def describe_pairs(tensors: Mapping[str, np.ndarray]) -> str:
-    """How an error message calls such a file: its number of pairs and their rank."""
+    """Describe such a file in an error message: its number of pairs and their rank."""
     names = [key for key in tensors if _PAIR.fullmatch(key)]
     first = tensors[min(names)]
     rank = min(first.shape) if first.ndim == 2 else 0
@@ -95,7 +95,9 @@ def describe_pairs(tensors: Mapping[str, np.ndarray]) -> str:
 def split_pairs(
     tensors: Mapping[str, np.ndarray], depth: int, layers: Sequence[int] | None
 ) -> tuple[dict[str, np.ndarray], list[Update]]:
-    """(the other tensors, the updates of numbered pairs): 2k is q and 2k + 1 is v of a block.
+    """Return (the other tensors, the updates of numbered pairs).
+
+    Pair 2k belongs to q and pair 2k + 1 to v of a block.
 
     Args:
         depth: number of blocks of the base's image encoder.
@@ -151,7 +153,7 @@ def _blocks_of_pairs(
 
 # LoRA layers inside the model's own state dict
 
-# (regex on a key, what the key of the plain weight is)
+# (regex on a key, key of the plain weight)
 _PLAIN = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -160,7 +162,7 @@ _PLAIN = tuple(
         (r"(.*\.[qkv]_proj|.*\.out_proj)\.proj\.(weight|bias)", r"\1.\2"),
     )
 )
-# (regex on a key of A or B: its "ab" says which), the weight it belongs to, the part of it
+# (regex on a key of A or B, as its "ab" says; function to the weight's key and part)
 _HALVES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], tuple[str, str]]], ...] = (
     (
         re.compile(r"(?P<at>.*\.attn\.qkv)\.(?:linear_(?P<ab>[ab])_(?P<part>[qkv]))\.weight"),
@@ -184,7 +186,7 @@ _HALVES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], tuple[str, str]]
 def split_inline(
     tensors: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], list[Update]]:
-    """(tensors under the plain model's keys, updates) of SAMed's and micro-sam's LoRA layers.
+    """Return (tensors under the plain model's keys, updates) of SAMed's and micro-sam's LoRA.
 
     Raises:
         CheckpointError: half a pair, or a weight with and without LoRA at once.
@@ -229,7 +231,7 @@ _PEFT_PART = re.compile(r"\.lora_|\.modules_to_save\.|\.base_layer\.|^base_model
 
 
 def is_peft(tensors: Mapping[str, np.ndarray]) -> bool:
-    """Whether keys are PEFT's: an adapter, or a model with its adapters not merged."""
+    """Return whether keys are PEFT's: an adapter, or a model with its adapters not merged."""
     return any(_PEFT_PART.search(key) for key in tensors)
 
 
@@ -238,7 +240,7 @@ def split_peft(
     config: Mapping[str, Any] | None,
     rename: Callable[[str], str],
 ) -> tuple[dict[str, np.ndarray], list[Update]]:
-    """(plain tensors, updates) of a PEFT adapter; ``config`` is its adapter_config.json.
+    """Return (plain tensors, updates) of a PEFT adapter; ``config`` is its adapter_config.json.
 
     ``rename`` turns a key of the adapted model into the official one.
 
@@ -271,7 +273,7 @@ def split_peft(
 
 
 class _PeftSettings:
-    """What adapter_config.json says about the size of the update."""
+    """PEFT settings give each update its rank and scale, from adapter_config.json."""
 
     def __init__(self, config: Mapping[str, Any] | None):
         if config is None:
@@ -327,7 +329,7 @@ def _is_number(value: object) -> bool:
 
 
 def _patterns(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Values of single modules. PEFT takes regexes; from a file they could run forever."""
+    """Return the values of single modules; regular expressions, which may run forever, raise."""
     value = config.get(name) or {}
     if not isinstance(value, dict) or not all(re.fullmatch(r"[\w.]+", key) for key in value):
         raise CheckpointError(
@@ -338,6 +340,9 @@ def _patterns(config: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _for(at: str, patterns: Mapping[str, Any], default: Any) -> Any:
-    """PEFT's rule: the first pattern that is the module's name or its end after a dot."""
+    """Return the value of the first pattern that is the module's name or its end after a dot.
+
+    Source: PEFT, which matches its patterns so.
+    """
     matching = (value for p, value in patterns.items() if at == p or at.endswith(f".{p}"))
     return next(matching, default)

@@ -1,8 +1,8 @@
-"""Any supported checkpoint -> SAM's weights under their official names.
+"""Read any supported checkpoint as SAM's weights under their official names.
 
 A file is opened, the state dict is found in it, prefixes of wrappers are stripped, families that
-are not SAM are refused by name, Hugging Face keys are renamed. What is unusual is told in
-``OfficialWeights.notes``. Whether keys and shapes are complete is for the caller to check.
+are not SAM are refused by name, Hugging Face keys are renamed. ``OfficialWeights.notes``
+tells anything unusual. The caller checks whether keys and shapes are complete.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from samjax.checkpoint.file_errors import errors_name
-from samjax.checkpoint.huggingface import (
+from samjax.checkpoint.families.detect import variant
+from samjax.checkpoint.families.huggingface import (
     OFFICIAL_EPS,
     OFFICIAL_HQ,
     check_config,
@@ -25,7 +25,7 @@ from samjax.checkpoint.huggingface import (
     official_key,
     official_tensors,
 )
-from samjax.checkpoint.lora import (
+from samjax.checkpoint.families.lora import (
     Update,
     has_pairs,
     is_peft,
@@ -33,33 +33,36 @@ from samjax.checkpoint.lora import (
     split_inline,
     split_peft,
 )
-from samjax.checkpoint.partial import complete, name_component, needs_base, what_is_partial
-from samjax.checkpoint.pickle_machine import RESAVE, Stub, type_name
-from samjax.checkpoint.positions import resize_positions
-from samjax.checkpoint.signatures import refuse_unsupported, variant
-from samjax.checkpoint.tensor_files import TensorFile, open_tensor_file
+from samjax.checkpoint.families.partial import complete, name_component, needs_base, what_is_partial
+from samjax.checkpoint.families.positions import resize_positions
+from samjax.checkpoint.families.prefixes import only_sam
+from samjax.checkpoint.formats.file_errors import errors_name
+from samjax.checkpoint.formats.open import TensorFile, open_tensor_file
+from samjax.checkpoint.formats.pickle_machine import RESAVE, Stub, type_name
+from samjax.checkpoint.thresholds import AutomaticThresholds
 from samjax.errors import CheckpointError
 
-# Under which samjax records the preprocessing in the metadata of the safetensors it writes
+# The key under which samjax records the preprocessing in the metadata of the safetensors it writes
 PREPROCESS_KEY = "samjax.preprocess"
+# ... and the address and commit of the weights
+SOURCE_KEY = "samjax.source"
 _WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict")
-_PREFIXES = ("module.", "_orig_mod.", "model.", "sam.", "sam_model.")
-_MAX_WRAPPERS = 4  # one inside the other
+_MAX_WRAPPERS = 4  # nested in each other
 # Buffers that are no weights: constants of the preprocessing
 _CONSTANTS = ("pixel_mean", "pixel_std")
-# Of batch normalisation: training steps, which no result depends on and torch fills in
+# Batch normalisation counts training steps: no result depends on them, torch fills them in.
 _COUNTER = ".num_batches_tracked"
 
 
 @dataclass(frozen=True)
 class OfficialWeights:
-    """SAM's weights under official names, as stored.
+    """Official weights are SAM's tensors under official names, as stored.
 
     ``tensors`` are read-only views of the file in its dtype; merged and resized ones are float32.
-    ``notes`` are sentences for the user: what was unwrapped, dropped, assumed. ``preprocess`` is
+    ``notes`` tell the user of unwrapping, dropped keys and assumptions. ``preprocess`` is
     a preset's name where the file itself says so, None where it does not say; ``doubt`` then says
     why SAM's own may be wrong, "" if nothing speaks against it. ``layer_norm_eps`` belongs to
-    norm1 to norm4 of the decoder's two-way layers.
+    norm1 to norm4 of the decoder's two-way layers. ``thresholds`` are None where the file has none.
     """
 
     family: str
@@ -69,33 +72,38 @@ class OfficialWeights:
     preprocess: str | None
     layer_norm_eps: float
     doubt: str = ""
+    ignored: str = ""
+    thresholds: AutomaticThresholds | None = None
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a file does not say about itself; see ``samjax.load``."""
+class ReadOptions:
+    """ReadOptions give settings that a file does not record; see ``samjax.load``."""
 
     base: OfficialWeights | None = None
     lora_layers: tuple[int, ...] | None = None
     image_size: int | None = None
+    prefix: str | None = None
+    ignore: tuple[str, ...] = ()
 
 
-def read_official_weights(path: str | Path, options: Options = Options()) -> OfficialWeights:
+def read_official_weights(
+    path: str | Path, options: ReadOptions = ReadOptions()
+) -> OfficialWeights:
     """Open a file or folder of any supported family.
 
-    Raises CheckpointError for files that cannot be read or are unsafe, for unsupported families,
-    for weights that are not tensors, and for options that do not fit.
+    Raises:
+        CheckpointError: files that cannot be read or are unsafe, unsupported families, weights
+            that are not tensors, or options that do not fit.
     """
     path = Path(path)
     with errors_name(path):
         opened = open_tensor_file(path)
         found, family, notes = unwrap(opened.content)
-        tensors = _only_arrays(found)
-        tensors, stripped = strip_prefixes(tensors)
-        if stripped:
-            notes.append(f"stripped the prefix {stripped!r} from every key")
+        if said := opened.metadata.get(SOURCE_KEY):
+            notes.append(f"{said:.300}, by the metadata of the file")
+        tensors, ignored = only_sam(_only_arrays(found), options.prefix, options.ignore, notes)
         check_config(opened.config)
-        refuse_unsupported(tensors)
         tensors, updates, kind = _split_adapters(tensors, opened, notes)
         family = kind or family
         eps = OFFICIAL_EPS
@@ -108,8 +116,9 @@ def read_official_weights(path: str | Path, options: Options = Options()) -> Off
                 notes.append(OFFICIAL_HQ)
         tensors, alone = name_component(tensors)
         if alone:
-            notes.append(f"the keys lack {alone + '.'!r}, they are taken for that part's")
+            notes.append(f"the keys lack {alone + '.'!r}, it was put before them")
         tensors = _without_constants(tensors, notes)
+        _refuse_empty(tensors)
         if what := what_is_partial(tensors, updates):
             if options.base is None:
                 raise needs_base(what, _trained_on(opened))
@@ -125,18 +134,30 @@ def read_official_weights(path: str | Path, options: Options = Options()) -> Off
         family = variant(tensors) or _by_shape(tensors, family, notes)
         preprocess = _preprocess(opened, tensors, family, notes)
         doubt = "" if preprocess else _doubt(opened, tensors, family, options)
-        if options.base is not None and not preprocess and not doubt:
-            preprocess = options.base.preprocess
+        thresholds = AutomaticThresholds.from_metadata(opened.metadata)
+        if options.base is not None:
+            thresholds = thresholds or options.base.thresholds
+            if not preprocess and not doubt:
+                preprocess = options.base.preprocess
         weights = OfficialWeights(
-            family, opened.container, tensors, tuple(notes), preprocess, eps, doubt
+            family,
+            opened.container,
+            tensors,
+            tuple(notes),
+            preprocess,
+            eps,
+            doubt,
+            ignored,
+            thresholds,
         )
         return resized(weights, options.image_size)
 
 
 def resized(weights: OfficialWeights, image_size: int | None) -> OfficialWeights:
-    """The weights for inputs of another size in pixels; as they are for None or their own size.
+    """Return the weights for another input size in pixels; None or their own changes nothing.
 
-    Raises CheckpointError for sizes that do not fit.
+    Raises:
+        CheckpointError: sizes that do not fit.
     """
     old = _image_size(weights.tensors)
     if image_size is None or image_size == old:
@@ -146,7 +167,7 @@ def resized(weights: OfficialWeights, image_size: int | None) -> OfficialWeights
     return replace(weights, tensors=tensors, notes=(*weights.notes, note))
 
 
-def _refuse_options(options: Options) -> None:
+def _refuse_options(options: ReadOptions) -> None:
     for name in ("base", "lora_layers"):
         if getattr(options, name) is not None:
             raise CheckpointError(
@@ -161,7 +182,7 @@ def _refuse_options(options: Options) -> None:
 def _split_adapters(
     tensors: dict[str, np.ndarray], opened: TensorFile, notes: list[str]
 ) -> tuple[dict[str, np.ndarray], list[Update], str]:
-    """(tensors without adapters, their updates, the kind of adapter or "")."""
+    """Return (tensors without adapters, their updates, the kind of adapter or "")."""
     if is_peft(tensors):
         names = _peft_names(opened.adapter, tensors)
         plain, updates = split_peft(tensors, opened.adapter, names)
@@ -174,7 +195,7 @@ def _split_adapters(
 def _peft_names(
     config: Mapping[str, Any] | None, tensors: Mapping[str, np.ndarray]
 ) -> Callable[[str], str]:
-    """How the adapted model's keys become official ones: it is Hugging Face's, or not."""
+    """Return the function that turns keys of the adapted model into official ones."""
     said = config.get("auto_mapping") if config else None
     library = said.get("parent_library", "") if isinstance(said, dict) else ""
     foreign = "transformers" in str(library) or is_huggingface(
@@ -189,7 +210,7 @@ def _trained_on(opened: TensorFile) -> str:
 
 
 def family_of_part(family: str, tensors: Mapping[str, np.ndarray]) -> str:
-    """The family of a partial file."""
+    """Return the family of a partial file."""
     if not has_pairs(tensors):
         return "partial" if family == "official" else family
     return "samed" if any(key.startswith("mask_decoder.") for key in tensors) else "sam-lora"
@@ -199,7 +220,11 @@ def family_of_part(family: str, tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def unwrap(content: object) -> tuple[Mapping[object, object], str, list[str]]:
-    """(the mapping of weights in a file's object, family, notes). Raises CheckpointError."""
+    """Return (the mapping of weights in a file's object, family, notes).
+
+    Raises:
+        CheckpointError: no weights in the object, or a pickled module.
+    """
     family = "official"
     notes: list[str] = []
     for _ in range(_MAX_WRAPPERS):
@@ -226,7 +251,7 @@ def _holds_tensors(value: object) -> bool:
 
 
 def _family_of_wrapper(content: Mapping[object, object], family: str) -> str:
-    """What wrote a training checkpoint, by the names of its parts."""
+    """Return the family of a training checkpoint, by the names of its parts."""
     if "pytorch-lightning_version" in content:
         return "lightning"
     if "model_state" in content and ("decoder_state" in content or "init" in content):
@@ -235,7 +260,7 @@ def _family_of_wrapper(content: Mapping[object, object], family: str) -> str:
 
 
 def _why_no_weights(content: object) -> str:
-    """Why there is no state dict in a file's object, and what to do."""
+    """Say why there is no state dict in a file's object, and what to do."""
     if isinstance(content, Stub):
         return f"whole pickled module ({content.name}), no code was run: {RESAVE}"
     if not isinstance(content, dict):
@@ -257,7 +282,7 @@ def _why_no_weights(content: object) -> str:
 
 
 def _only_arrays(found: Mapping[object, object]) -> dict[str, np.ndarray]:
-    """The weights, every one an array under a text key."""
+    """Return the weights, each checked to be an array under a text key."""
     tensors: dict[str, np.ndarray] = {}
     for key, value in found.items():
         if not isinstance(key, str):
@@ -275,24 +300,7 @@ def _only_arrays(found: Mapping[object, object]) -> dict[str, np.ndarray]:
     return tensors
 
 
-def strip_prefixes(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
-    """(tensors without the prefixes of wrappers that all keys share, what was stripped)."""
-    result = dict(tensors)
-    stripped = ""
-    while prefix := next((p for p in _PREFIXES if all(key.startswith(p) for key in result)), ""):
-        result = {key.removeprefix(prefix): array for key, array in result.items()}
-        stripped += prefix
-    # torch.compile of a part of the model leaves its mark in the middle of a key.
-    plain = {key.replace("._orig_mod.", "."): array for key, array in result.items()}
-    if len(plain) != len(tensors):
-        raise CheckpointError(
-            "two keys are the same but for '_orig_mod.', left by torch.compile: "
-            "remove one of them and save the file again"
-        )
-    return plain, stripped
-
-
-# What else is known about the weights
+# Further properties of the weights
 
 
 def _without_constants(
@@ -308,8 +316,18 @@ def _without_constants(
     return {key: array for key, array in tensors.items() if key not in gone}
 
 
+def _refuse_empty(tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuse weights of no size: their other axes may count anything, and no file pays for it."""
+    for key, array in tensors.items():
+        if not array.size:
+            raise CheckpointError(
+                f"{key!r:.200} has shape {array.shape} and holds no values: damaged, save the "
+                "model's state_dict again"
+            )
+
+
 def _by_shape(tensors: Mapping[str, np.ndarray], family: str, notes: list[str]) -> str:
-    """The family of files that differ from the official ones in sizes only."""
+    """Return the family of files that differ from the official ones in sizes only."""
     hidden = tensors.get("image_encoder.blocks.0.mlp.lin1.weight")
     pos_embed = tensors.get("image_encoder.pos_embed")
     if hidden is not None and hidden.ndim == 2 and hidden.shape[0] != 4 * hidden.shape[1]:
@@ -317,7 +335,7 @@ def _by_shape(tensors: Mapping[str, np.ndarray], family: str, notes: list[str]) 
             f"width {hidden.shape[1]} with an MLP of {hidden.shape[0]}: pruned, as SlimSAM"
         )
         return "slimsam" if family == "official" else family
-    # SAM-Med2D's training files are ViT-B at 256 px; a small model at 256 px is anybody's.
+    # SAM-Med2D's training files are ViT-B at 256 px; other models at 256 px may be anybody's.
     if (
         family == "training checkpoint"
         and pos_embed is not None
@@ -350,9 +368,9 @@ def _preprocess(
 
 
 def _doubt(
-    opened: TensorFile, tensors: Mapping[str, np.ndarray], family: str, options: Options
+    opened: TensorFile, tensors: Mapping[str, np.ndarray], family: str, options: ReadOptions
 ) -> str:
-    """Why SAM's own preprocessing may be wrong for a file that does not say its own, or ""."""
+    """Say why SAM's preprocessing may be wrong for a file that does not record its own, or ""."""
     if opened.preprocessor is not None:
         return "the folder's image processor is not SAM's own"
     if family == "samed":
@@ -369,7 +387,7 @@ def _doubt(
 
 
 def _image_size(tensors: Mapping[str, np.ndarray]) -> int | None:
-    """Side of the network's input in pixels: grid x patch."""
+    """Return the side of the network's input in pixels: grid x patch."""
     pos_embed = tensors.get("image_encoder.pos_embed")
     patch = tensors.get("image_encoder.patch_embed.proj.weight")
     if pos_embed is None or patch is None or pos_embed.ndim != 4 or patch.ndim != 4:
@@ -378,6 +396,6 @@ def _image_size(tensors: Mapping[str, np.ndarray]) -> int | None:
 
 
 def _shown(key: object) -> str:
-    """A key in a message: one line, short."""
+    """Return a key for a message: one short line."""
     text = str(key)[:60]
     return text if text.isprintable() else repr(text)

@@ -1,27 +1,26 @@
-"""Files that hold a part of a SAM: an encoder, a decoder, adapters. The rest is another file's."""
+"""Complete a file that holds a part of a SAM (encoder, decoder, adapters) from its base."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from samjax.checkpoint.lora import Update, describe_pairs, has_pairs, merge, split_pairs
-from samjax.checkpoint.signatures import foreign
+from samjax.checkpoint.families.detect import foreign, part_numbers
+from samjax.checkpoint.families.lora import Update, describe_pairs, has_pairs, merge, split_pairs
 from samjax.errors import CheckpointError
 
 COMPONENTS = ("image_encoder", "prompt_encoder", "mask_decoder")
-# A component saved alone, its keys without the component's name: some that it must have
+# Beginnings of keys that a component must have when it is saved alone, without its name
 _ALONE = {
     "image_encoder": ({"patch_embed", "blocks"}, {"patch_embed", "layers"}),
     "mask_decoder": ({"transformer", "iou_token", "mask_tokens"},),
 }
-_BLOCK = re.compile(r"image_encoder\.blocks\.(\d+)\.")
+_BLOCK = r"image_encoder\.blocks\.(\d+)\."
 
 
 def name_component(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
-    """(tensors with the component's name before keys that lack it, that name or "")."""
+    """Return (tensors with the component's name before keys that lack it, that name or "")."""
     starts = {key.split(".", 1)[0] for key in tensors}
     if not starts & {*COMPONENTS, "vision_encoder"}:
         for component, sets in _ALONE.items():
@@ -31,7 +30,7 @@ def name_component(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndar
 
 
 def what_is_partial(tensors: Mapping[str, np.ndarray], updates: Sequence[Update]) -> str:
-    """What a file holds of a SAM if that is not all, for messages; "" for a whole one.
+    """Describe the part of a SAM that a file holds, for messages; "" stands for a whole one.
 
     Raises:
         CheckpointError: nothing of a SAM at all.
@@ -42,7 +41,7 @@ def what_is_partial(tensors: Mapping[str, np.ndarray], updates: Sequence[Update]
     if updates and not all(update.key in tensors for update in updates):
         return f"LoRA-only file ({len(updates)} pairs, rank {updates[0].a.shape[0]})"
     if {"image_encoder", "mask_decoder"} <= parts:
-        return ""  # what else is missing, the strict check names
+        return ""  # the strict check names other missing keys
     if not parts:
         raise foreign(tensors)
     found = " and ".join(name.replace("_", " ") for name in COMPONENTS if name in parts)
@@ -50,7 +49,7 @@ def what_is_partial(tensors: Mapping[str, np.ndarray], updates: Sequence[Update]
 
 
 def needs_base(what: str, hint: str) -> CheckpointError:
-    """The error for a partial file without a base."""
+    """Return the error for a partial file without a base."""
     trained = f" ({hint})" if hint else ""
     return CheckpointError(
         f"{what}: pass base=, the SAM it was trained on{trained}: a path, vit_b, vit_l or vit_h; "
@@ -64,16 +63,16 @@ def complete(
     updates: Sequence[Update],
     lora_layers: Sequence[int] | None,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """(the base's tensors with the file's in their place and its LoRA merged, notes).
+    """Return (the base's tensors, replaced by the file's and with its LoRA merged; notes).
 
-    A component of which the file has weights of its own is taken from the file alone: what it
-    lacks there is an error later, not filled up by the base. Only adapters may change single
-    weights (biases, norms) of a component.
+    A component of which the file has weights of its own is taken from the file alone: a key
+    that it lacks there is an error later, not filled up by the base. Only adapters may change
+    single weights (biases, norms) of a component.
     """
     own = dict(tensors)
     merged = list(updates)
     if has_pairs(own):
-        depth = max((int(m[1]) for m in map(_BLOCK.match, base) if m), default=-1) + 1
+        depth = max(part_numbers(base, _BLOCK).values(), default=-1) + 1
         own, pairs = split_pairs(own, depth, lora_layers)
         merged += pairs
     elif lora_layers is not None:

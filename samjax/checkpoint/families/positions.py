@@ -1,4 +1,4 @@
-"""Positions of one image size for another, as the fine-tuning codes resize them.
+"""Resize position embeddings to another image size, as the fine-tuning codes do.
 
 SAMed, SAM-Med2D and others change the network's input size by interpolating the position embedding
 and the relative positions of the global blocks; windows keep theirs. Source: ``load_from`` in
@@ -7,24 +7,24 @@ their build_sam.py (torch's bilinear interpolation, half-pixel centres, no antia
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float32
 
+from samjax.bilinear import bilinear_matrix
+from samjax.checkpoint.families.detect import part_numbers
 from samjax.errors import CheckpointError
 
 _POS_EMBED = "image_encoder.pos_embed"
 _PATCH = "image_encoder.patch_embed.proj.weight"
-_REL_POS = re.compile(r"image_encoder\.blocks\.(\d+)\.attn\.rel_pos_[hw]")
-# Of the published models; where the window is the whole grid, no shape tells global blocks apart.
+_REL_POS = r"image_encoder\.blocks\.(\d+)\.attn\.rel_pos_[hw]$"
+# Global blocks of the published models by depth: no shape tells them if windows fill the grid.
 _GLOBAL_BLOCKS = {12: (2, 5, 8, 11), 24: (5, 11, 17, 23), 32: (7, 15, 23, 31)}
 MAX_SIDE = 8192
 
 
 def resize_positions(tensors: Mapping[str, np.ndarray], image_size: int) -> dict[str, np.ndarray]:
-    """Official tensors for another input size in pixels; unchanged if it is their own.
+    """Return official tensors for another input size in pixels; unchanged if it is their own.
 
     Raises:
         CheckpointError: not a multiple of the patch, or tensors without positions to resize.
@@ -45,33 +45,21 @@ def resize_positions(tensors: Mapping[str, np.ndarray], image_size: int) -> dict
     if old == new:
         return dict(tensors)
     result = dict(tensors)
-    grid = interpolation(old, new)
+    grid = bilinear_matrix(old, new)
     result[_POS_EMBED] = np.einsum(
         "ai,bj,nijd->nabd", grid, grid, pos_embed.astype(np.float32), optimize=True
     )
-    along = interpolation(2 * old - 1, 2 * new - 1)
+    along = bilinear_matrix(2 * old - 1, 2 * new - 1)
     for key in _global_positions(tensors, old):
         result[key] = along @ tensors[key].astype(np.float32)
     return result
 
 
 def _global_positions(tensors: Mapping[str, np.ndarray], grid: int) -> list[str]:
-    """Keys of the relative positions of blocks that attend to the whole image."""
-    found = {key: int(m[1]) for key in tensors if (m := _REL_POS.fullmatch(key))}
+    """Return the keys of the relative positions of blocks that attend to the whole image."""
+    found = part_numbers(tensors, _REL_POS)
     long = [key for key in found if tensors[key].shape[0] == 2 * grid - 1]
     depth = max(found.values(), default=-1) + 1
     if len(long) == len(found) and depth in _GLOBAL_BLOCKS:
         return [key for key in long if found[key] in _GLOBAL_BLOCKS[depth]]
     return long
-
-
-def interpolation(inputs: int, outputs: int) -> Float32[np.ndarray, "o i"]:
-    """The matrix of torch's ``interpolate(mode="bilinear", align_corners=False)`` in one axis."""
-    at = np.maximum((np.arange(outputs) + 0.5) * (inputs / outputs) - 0.5, 0)
-    low = np.minimum(at.astype(np.int64), inputs - 1)
-    high = np.minimum(low + 1, inputs - 1)
-    matrix = np.zeros((outputs, inputs))
-    rows = np.arange(outputs)
-    np.add.at(matrix, (rows, low), 1 - (at - low))
-    np.add.at(matrix, (rows, high), at - low)
-    return matrix.astype(np.float32)

@@ -19,7 +19,7 @@ def errors_name(path: Path) -> Iterator[None]:
         text = str(error)
         # A shard's error, inside the folder's, already begins with a longer path.
         named = text if text.startswith((f"{path}:", f"{path}{os.sep}")) else f"{path}: {text}"
-        raise CheckpointError(named) from None
+        raise type(error)(named) from None
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise CheckpointError(f"{path}: cannot be read ({why}): check the path") from None

@@ -1,4 +1,4 @@
-"""Open a checkpoint file or folder: what it is, is told by its first bytes, never by its name."""
+"""Open a checkpoint file or folder; its first bytes tell the format, never its name."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from samjax.checkpoint.file_errors import errors_name
-from samjax.checkpoint.pickle_machine import RESAVE
-from samjax.checkpoint.safetensors_file import (
+from samjax.checkpoint.formats.file_errors import errors_name
+from samjax.checkpoint.formats.pickle_machine import RESAVE
+from samjax.checkpoint.formats.safetensors import (
     is_safetensors,
     parse_json_object,
     read_safetensors,
 )
-from samjax.checkpoint.torch_file import LEGACY_START, map_file, read_legacy, read_zip
+from samjax.checkpoint.formats.torch_file import LEGACY_START, map_file, read_legacy, read_zip
 from samjax.errors import CheckpointError
 
 MAX_JSON_BYTES = 16 * 2**20
@@ -23,7 +23,7 @@ MAX_JSON_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class TensorFile:
-    """The content of a checkpoint, as stored.
+    """A tensor file holds the content of a checkpoint, as stored.
 
     ``content`` is a dict of arrays, or whatever object a .pth holds; arrays are read-only views
     of memory maps. ``config``, ``preprocessor`` and ``adapter`` are JSON files of a Hugging Face
@@ -41,7 +41,9 @@ class TensorFile:
 def open_tensor_file(path: str | Path) -> TensorFile:
     """Open a .pth (zip or legacy), a .safetensors or a Hugging Face folder.
 
-    Raises CheckpointError, its text begins with the path.
+    Raises:
+        CheckpointError: unreadable, damaged, unsafe or unsupported files; the text begins with
+            the path.
     """
     path = Path(path)
     with errors_name(path):
@@ -82,7 +84,7 @@ _COMPRESSED = "a {} archive, not a checkpoint: unpack it and name the file insid
 _OTHER = "a {}, not supported: get the PyTorch weights (.pth or .safetensors)"
 _PICTURE = "a {} picture, not a checkpoint: name the weights' file"
 
-_MAGICS: tuple[tuple[int, bytes, str], ...] = (  # (offset, bytes, what to say)
+_MAGICS: tuple[tuple[int, bytes, str], ...] = (  # (offset, bytes, message)
     (0, b"version https://git-lfs", _LFS),
     (0, b"\x1f\x8b", _COMPRESSED.format("gzip")),
     (0, b"BZh", _COMPRESSED.format("bzip2")),
@@ -103,7 +105,7 @@ _MAGICS: tuple[tuple[int, bytes, str], ...] = (  # (offset, bytes, what to say)
 
 
 def _what_it_is(start: bytes) -> str:
-    """Why a file that begins with these bytes is no checkpoint, and what to do."""
+    """Say why a file that begins with these bytes is no checkpoint, and what to do."""
     for offset, magic, text in _MAGICS:
         if start[offset : offset + len(magic)] == magic:
             return text
@@ -155,7 +157,7 @@ def _open_folder(folder: Path) -> TensorFile:
 
 
 def _open_adapter(folder: Path) -> TensorFile:
-    """A folder of PEFT's save_pretrained."""
+    """Open a folder that PEFT's save_pretrained wrote."""
     for name in _ADAPTER_WEIGHTS:
         if (folder / name).is_file():
             opened = open_tensor_file(folder / name)
@@ -166,7 +168,7 @@ def _open_adapter(folder: Path) -> TensorFile:
 
 
 def _read_weights(folder: Path) -> tuple[object, dict[str, str], int]:
-    """(content, metadata, number of shards or 0) of the first weights there are."""
+    """Return (content, metadata, number of shards or 0) of the first weights in the folder."""
     for name in _WEIGHTS:
         if (folder / name).is_file():
             with errors_name(folder / name):
@@ -199,7 +201,7 @@ def _why_no_weights(folder: Path) -> str:
 
 
 def _read_shards(folder: Path, index: Path) -> tuple[dict[str, Any], int]:
-    """The tensors of all shards, exactly those that the index lists."""
+    """Read the tensors of all shards, exactly those that the index lists, and count the shards."""
     with errors_name(index):
         listed = (_read_json(index) or {}).get("weight_map")
         if not isinstance(listed, dict) or not listed:
@@ -229,7 +231,7 @@ def _read_shards(folder: Path, index: Path) -> tuple[dict[str, Any], int]:
 
 
 def _plain_name(name: object) -> str:
-    """A shard's file name: in the folder itself, so that an index cannot reach other files."""
+    """Return a shard's name if it lies in the folder itself: no index may reach other files."""
     if (
         not isinstance(name, str)
         or not name
@@ -244,7 +246,7 @@ def _plain_name(name: object) -> str:
 
 
 def _read_preprocessor(folder: Path) -> dict[str, Any] | None:
-    """preprocessor_config.json, or the image_processor of processor_config.json (newer)."""
+    """Read preprocessor_config.json, or the image_processor of processor_config.json (newer)."""
     direct = _read_json(folder / "preprocessor_config.json")
     if direct is not None:
         return direct

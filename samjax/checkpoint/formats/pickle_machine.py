@@ -1,4 +1,4 @@
-"""The state of a pickle being read: its stack, its memo, and the calls it may make.
+"""The pickle machine holds the state of a pickle being read: stack, memo and permitted calls.
 
 ``restricted_pickle`` feeds it opcodes. Everything here is bounded by ``MAX_STEPS``.
 """
@@ -18,8 +18,12 @@ MAX_INTEGER_BYTES = 1024
 MAX_NAME_BYTES = 512
 # hash() of a long tuple costs its length each time it is a key, and of a nested one even more.
 MAX_KEY_PARTS = 16
-# Chosen integers collide in a dict (text does not: its hash is salted); 20,000 cost a second.
-MAX_UNSALTED_KEYS = 20_000
+# Chosen numbers collide in a dict (text does not: its hash is salted), and n of them cost n * n
+# comparisons. An optimizer numbers its state from 0: such keys lie apart, whoever chose them.
+MAX_UNSALTED_KEYS = 500
+MAX_NUMBERED_KEYS = 20_000
+_NUMBERED = 2**20
+_WIDEST = 2**127  # of an integer in a key
 
 RESAVE = "re-save its weights with torch.save(model.state_dict(), ...)"
 MALFORMED = f"truncated or not a checkpoint: download it again, or {RESAVE}"
@@ -28,8 +32,14 @@ MALFORMED = f"truncated or not a checkpoint: download it again, or {RESAVE}"
 _SCALARS = frozenset({str, bytes, int, float, bool, type(None)})
 
 
+def _is_cheap(value: object) -> bool:
+    """Return whether a part of a key is hashed and compared in no time."""
+    kind = type(value)
+    return kind in _SCALARS and not (kind is int and not -_WIDEST <= value < _WIDEST)  # type: ignore[operator]
+
+
 class Stub:
-    """Stands for an object that was not built: inert, it only knows the name "module.qualname"."""
+    """A stub stands for an object that was not built, and holds only its "module.qualname" name."""
 
     __slots__ = ("name",)
 
@@ -43,18 +53,18 @@ class Stub:
 
 
 class Global(Stub):
-    """A global that a pickle names: a class, a function, a dtype."""
+    """A global stands for a class, a function or a dtype that a pickle names."""
 
     __slots__ = ()
 
 
 def type_name(value: object) -> str:
-    """How an error message calls a value: a stub's global, or the Python type."""
+    """Return the name of a value in error messages: a stub's global, or the Python type."""
     return value.name if isinstance(value, Stub) else type(value).__name__
 
 
 class Machine:
-    """The stack, the stacks below it (one per open MARK) and the memo of one pickle."""
+    """A machine holds the stack, those below it (one per open MARK) and the memo of one pickle."""
 
     def __init__(
         self,
@@ -67,12 +77,12 @@ class Machine:
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.steps = 0
-        self.unsalted_keys = 0
+        self.unsalted_keys = self.numbered_keys = 0
         self.stopped = False
         self.result: object = None
 
     def spend(self, steps: int) -> None:
-        """Pay for work: one step an opcode or a copied item."""
+        """Count steps, one for each opcode or copied item; more than MAX_STEPS raise an error."""
         self.steps += steps
         if self.steps > MAX_STEPS:
             raise CheckpointError(f"its pickle takes more than {MAX_STEPS:,} steps: {RESAVE}")
@@ -85,14 +95,19 @@ class Machine:
     # Keys, dicts, lists and sets
 
     def key(self, value: Any) -> Any:
-        """The value as a dict key that is cheap to hash; others become stubs."""
+        """Return the value as a dict key that is cheap to hash; other values become stubs."""
         kind = type(value)
-        if kind in (str, bytes) or isinstance(value, Stub):
+        if kind in (str, bytes, bool, type(None)) or isinstance(value, Stub):
             return value
-        cheap = kind in _SCALARS or (
-            kind is tuple
-            and len(value) <= MAX_KEY_PARTS
-            and all(type(part) in _SCALARS for part in value)
+        if kind is int and 0 <= value < _NUMBERED:
+            self.numbered_keys += 1
+            if self.numbered_keys > MAX_NUMBERED_KEYS:
+                raise CheckpointError(
+                    f"its pickle has more than {MAX_NUMBERED_KEYS:,} numbered keys: {RESAVE}"
+                )
+            return value
+        cheap = _is_cheap(value) or (
+            kind is tuple and len(value) <= MAX_KEY_PARTS and all(map(_is_cheap, value))
         )
         if not cheap:
             return Stub("a key that is not text or a number")
@@ -131,7 +146,7 @@ class Machine:
     # Calls
 
     def call(self, function: Any, arguments: Any) -> object:
-        """The object that ``function(*arguments)`` gives: from the table, or a stub."""
+        """Return the object that ``function(*arguments)`` gives: from the table, or a stub."""
         if not isinstance(function, Stub) or not isinstance(arguments, tuple):
             raise TypeError("a call of a non-global")
         known = self.functions.get(function.name) if isinstance(function, Global) else None
@@ -173,12 +188,12 @@ class Machine:
         return sizes
 
     def _encode(self, text: object, encoding: object) -> object:
-        """How protocol 2 writes bytes."""
+        """Encode text as Latin-1: protocol 2 writes bytes so."""
         if not isinstance(text, str) or not (isinstance(encoding, str) and encoding == "latin1"):
             raise ValueError("unknown encoding")
         self.spend(len(text) // 64)
         return text.encode("latin-1")
 
     def _reconstructor(self, kind: Stub, *_rest: object) -> object:
-        """How protocols below 2 write an object."""
+        """Return a stub for an object as protocols below 2 write it."""
         return Stub(kind.name)

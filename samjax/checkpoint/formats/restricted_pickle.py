@@ -1,4 +1,4 @@
-"""A pickle interpreter that cannot run code: globals are names, calls are looked up in a table.
+"""Interpret a pickle without running code: globals stay names, a table answers calls.
 
 ``pickle.loads`` imports and calls whatever a file names. Here nothing is ever imported: a global
 becomes a ``Stub`` that carries its name, and a call of a name outside the caller's table gives
@@ -6,7 +6,7 @@ another stub. Opcodes outside the table below (INST, OBJ, EXT1-4, PERSID, NEXT_B
 opcodes of protocol 0...) are refused. Time and memory are bounded by ``MAX_PICKLE_BYTES`` and
 ``MAX_STEPS``. Opcodes are documented in the standard library's ``pickletools``.
 
-What comes back may contain itself or share parts: never walk it recursively.
+The result may contain itself or share parts: never walk it recursively.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from samjax.checkpoint.pickle_machine import (
+from samjax.checkpoint.formats.pickle_machine import (
     MALFORMED,
     MAX_INTEGER_BYTES,
     MAX_NAME_BYTES,
@@ -36,8 +36,11 @@ def load_pickle(
 ) -> tuple[object, int]:
     """Interpret the pickle at the start of ``data``; return its object and its length in bytes.
 
-    ``functions`` maps "module.qualname" to what a call of that global gives; ``persistent`` turns
-    a persistent id (a tensor's storage) into an object. Raises CheckpointError.
+    ``functions`` maps "module.qualname" to the stand-in for a call of that global; ``persistent``
+    turns a persistent id (a tensor's storage) into an object.
+
+    Raises:
+        CheckpointError: refused opcodes, broken pickles, or too many bytes or steps.
     """
     machine = Machine(functions, persistent)
     view = data[:MAX_PICKLE_BYTES]
@@ -101,7 +104,7 @@ def _counted(form: str, decode: Callable[[bytes], object]) -> _Reader:
 
 
 def _two_lines(view: memoryview, position: int) -> tuple[Any, int]:
-    """The module and the name of GLOBAL."""
+    """Read the module and the name of a GLOBAL."""
     module, name, _ = bytes(view[position : position + MAX_NAME_BYTES]).split(b"\n", 2)
     return f"{module.decode()}.{name.decode()}", position + len(module) + len(name) + 2
 
@@ -111,7 +114,7 @@ def _utf8(text: bytes) -> str:
 
 
 def _python2_text(text: bytes) -> str:
-    """A Python 2 str: text or bytes, nobody knows."""
+    """Decode a Python 2 str, which may hold text or bytes: as UTF-8, else as Latin-1."""
     try:
         return text.decode("utf-8")
     except UnicodeDecodeError:
@@ -231,7 +234,7 @@ def _reduce(machine: Machine, _: Any) -> None:
 
 
 def _new_object(parts: int) -> _Action:
-    """NEWOBJ (class, arguments) and NEWOBJ_EX (with keywords): always a stub."""
+    """NEWOBJ (class, arguments) and NEWOBJ_EX (with keywords) always give a stub."""
 
     def act(machine: Machine, _: Any) -> None:
         kind = [machine.stack.pop() for _ in range(parts)][-1]

@@ -1,4 +1,4 @@
-"""Read a .safetensors file: a JSON header, then plain little-endian arrays.
+"""Read and write .safetensors files: a JSON header, then plain little-endian arrays.
 
 Layout: 8 bytes with the header's length, the header {name: {dtype, shape, data_offsets}}, the
 data; github.com/huggingface/safetensors, README "Format".
@@ -7,14 +7,17 @@ data; github.com/huggingface/safetensors, README "Format".
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from samjax.checkpoint.torch_tensors import MAX_DIMENSIONS, typed
+from samjax.checkpoint.formats.torch_tensors import MAX_DIMENSIONS, check_shape, typed
 from samjax.errors import CheckpointError
+from samjax.files import replacing
 
 MAX_HEADER_BYTES = 32 * 2**20  # a ViT-H needs 0.1 MB
 _DAMAGED = "truncated or damaged: download it again"
@@ -39,12 +42,16 @@ _DTYPES = {
 
 
 def is_safetensors(data: np.ndarray) -> bool:
-    """Whether the file's bytes begin like safetensors: a header's length, then ``{``."""
+    """Return whether bytes begin like safetensors: with a header's length, then ``{``."""
     return len(data) > 8 and 2 <= _header_length(data) < 2**40 and bool(data[8] == ord("{"))
 
 
 def read_safetensors(data: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """(arrays by name, read-only views; metadata) of a file's bytes. Raises CheckpointError."""
+    """Return (arrays by name, read-only views; metadata) of a file's bytes.
+
+    Raises:
+        CheckpointError: a damaged file, or a dtype that is not supported.
+    """
     length = _header_length(data)
     if length > min(MAX_HEADER_BYTES, len(data) - 8):
         raise CheckpointError(f"a safetensors header of {length} bytes, {_DAMAGED}")
@@ -69,7 +76,7 @@ def _header_length(data: np.ndarray) -> int:
 
 
 def _read_entry(name: str, entry: object) -> tuple[np.dtype, tuple[int, ...], int, int]:
-    """dtype, shape and the first and last byte of one tensor."""
+    """Return dtype, shape and the first and last byte of one tensor."""
     bad = CheckpointError(f"tensor {name!r:.200} has a broken safetensors entry, {_DAMAGED}")
     if not isinstance(entry, dict):
         raise bad
@@ -85,6 +92,7 @@ def _read_entry(name: str, entry: object) -> tuple[np.dtype, tuple[int, ...], in
             f"tensor {name!r:.200} has dtype {code!r:.20}, not supported: save it as F32"
         )
     dtype = _DTYPES[code]
+    check_shape(tuple(shape))
     first, last = offsets
     if last - first != prod(shape) * dtype.itemsize:
         raise CheckpointError(
@@ -101,7 +109,7 @@ def _are_sizes(values: Any) -> bool:
 
 
 def _check_cover(ends: list[tuple[int, int]], size: int) -> None:
-    """The tensors lie one behind the other and fill the file: nothing is shared or hidden."""
+    """Check that the tensors lie one behind the other and fill the file: none shared or hidden."""
     position = 0
     for first, last in sorted(ends):
         if first != position:
@@ -112,7 +120,7 @@ def _check_cover(ends: list[tuple[int, int]], size: int) -> None:
 
 
 def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
-    """A JSON object without duplicate keys; ``what`` names it in errors."""
+    """Parse a JSON object without duplicate keys; ``what`` names it in errors."""
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
@@ -127,3 +135,43 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         raise ValueError("a key occurs twice")
     return result
+
+
+_CODES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+}
+
+
+def write_safetensors(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a .safetensors file, one tensor in memory at a time, atomically.
+
+    Raises:
+        CheckpointError: a tensor of another dtype than floating point.
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata or {})}
+    position = 0
+    for name, array in tensors.items():
+        if array.dtype.name not in _CODES:
+            raise CheckpointError(
+                f"{name} is {array.dtype.name}: convert it to {', '.join(_CODES)}"
+            )
+        end = position + array.nbytes
+        header[name] = {
+            "dtype": _CODES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [position, end],
+        }
+        position = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in tensors.values():
+            file.write(np.ascontiguousarray(array).tobytes())

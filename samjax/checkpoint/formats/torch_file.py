@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from samjax.checkpoint.file_errors import errors_name
-from samjax.checkpoint.pickle_machine import MALFORMED, MAX_PICKLE_BYTES, RESAVE, Stub
-from samjax.checkpoint.restricted_pickle import load_pickle
-from samjax.checkpoint.torch_tensors import (
+from samjax.checkpoint.formats.file_errors import errors_name
+from samjax.checkpoint.formats.pickle_machine import MALFORMED, MAX_PICKLE_BYTES, RESAVE, Stub
+from samjax.checkpoint.formats.restricted_pickle import load_pickle
+from samjax.checkpoint.formats.torch_tensors import (
     FUNCTIONS,
     Storage,
     StorageId,
@@ -26,7 +26,7 @@ from samjax.checkpoint.torch_tensors import (
     typed,
     view_of,
 )
-from samjax.checkpoint.zip_records import TRUNCATED, Record, zip_records
+from samjax.checkpoint.formats.zip_records import TRUNCATED, ZipEntry, zip_records
 from samjax.errors import CheckpointError
 
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # 0x1950a86a20f9469cfc6c, pickled
@@ -34,11 +34,14 @@ _LEGACY_PROTOCOL = 1001
 
 
 def read_torch_file(path: str | Path) -> object:
-    """The object in a file of torch.save, with read-only NumPy views for tensors.
+    """Return the object in a file of torch.save, with read-only NumPy views for tensors.
 
     Dicts, lists, tuples, sets, text, numbers and None are kept, Parameters are unwrapped, all
-    other objects are ``Stub``s. The views keep the memory map alive: copy what must outlive the
-    file. Raises CheckpointError.
+    other objects are ``Stub``s. The views keep the memory map alive: copy arrays that must
+    outlive the file.
+
+    Raises:
+        CheckpointError: unreadable, damaged or unsafe files, and other kinds of files.
     """
     path = Path(path)
     with errors_name(path):
@@ -52,7 +55,7 @@ def read_torch_file(path: str | Path) -> object:
 
 
 def map_file(path: Path) -> np.ndarray:
-    """The bytes of a file: a read-only memory map, shape (size,), uint8."""
+    """Map the bytes of a file into memory, read-only; shape (size,), uint8."""
     if path.stat().st_size == 0:
         raise CheckpointError("empty file: download or copy it again")
     return np.asarray(np.memmap(path, np.uint8, mode="r"))
@@ -62,7 +65,7 @@ def map_file(path: Path) -> np.ndarray:
 
 
 def read_zip(data: np.ndarray) -> object:
-    """The object in a zip .pth; ``data`` are the file's bytes."""
+    """Return the object in a zip .pth; ``data`` are the file's bytes."""
     records = zip_records(data.data)
     _refuse_other_zips(records)
     pickles = [name for name in records if name.endswith("/data.pkl") and name.count("/") == 1]
@@ -94,7 +97,7 @@ def read_zip(data: np.ndarray) -> object:
     return content
 
 
-def _refuse_other_zips(records: dict[str, Record]) -> None:
+def _refuse_other_zips(records: dict[str, ZipEntry]) -> None:
     names = list(records)
     if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
         raise CheckpointError(
@@ -118,11 +121,11 @@ def _refuse_other_zips(records: dict[str, Record]) -> None:
             )
 
 
-def _bytes(data: np.ndarray, record: Record) -> bytes:
+def _bytes(data: np.ndarray, record: ZipEntry) -> bytes:
     return data[record.start : record.start + min(record.size, 64)].tobytes()
 
 
-def _zip_storage(data: np.ndarray, wanted: StorageId, record: Record) -> Storage:
+def _zip_storage(data: np.ndarray, wanted: StorageId, record: ZipEntry) -> Storage:
     if wanted.dtype is None:
         return Storage(wanted.type_name, None)
     check_length(wanted, wanted.dtype, record.size)
@@ -133,7 +136,7 @@ def _zip_storage(data: np.ndarray, wanted: StorageId, record: Record) -> Storage
 
 
 def read_legacy(data: np.ndarray) -> object:
-    """The object in a stream of PyTorch before 1.6; ``data`` are the file's bytes.
+    """Return the object in a stream of PyTorch before 1.6; ``data`` are the file's bytes.
 
     Five pickles (magic number, protocol, system, the object, the storages' keys), then each
     storage: its number of elements as int64, its elements.
@@ -179,7 +182,7 @@ def read_legacy(data: np.ndarray) -> object:
 
 
 def _plain_pickle(view: memoryview, at: int) -> tuple[object, int]:
-    """A pickle without tensors at byte ``at``: its object and where it ends."""
+    """Return the object of the pickle at byte ``at``, without tensors, and the byte behind it."""
 
     def refuse(_value: object) -> object:
         raise CheckpointError(f"a tensor in a legacy header, {MALFORMED}")
@@ -216,7 +219,7 @@ def _legacy_storages(
 
 
 def _module_source(value: object) -> Stub | None:
-    """The class in ("module", class, file, source), how legacy files keep a module's code."""
+    """Return the class of ("module", class, file, source), as legacy files keep a module's code."""
     if not isinstance(value, tuple) or len(value) != 4:
         return None
     return value[1] if isinstance(value[1], Stub) else Stub("a module's source code")

@@ -1,4 +1,4 @@
-"""Tensors in a PyTorch pickle: storages, and the functions that make arrays of them.
+"""Make arrays of the tensors in a PyTorch pickle, from their storages.
 
 torch saves a tensor as a call: ``_rebuild_tensor_v2(storage, offset, size, stride, ...)``. The
 storage is named by a persistent id. Source: torch/_utils.py and torch/serialization.py.
@@ -14,10 +14,11 @@ from typing import TypeGuard
 import ml_dtypes
 import numpy as np
 
-from samjax.checkpoint.pickle_machine import Stub
+from samjax.checkpoint.formats.pickle_machine import Stub
 from samjax.errors import CheckpointError
 
-MAX_DIMENSIONS = 32  # of a tensor; NumPy's own limit is 64
+MAX_DIMENSIONS = 32  # axes of a tensor; NumPy's own limit is 64
+_TOO_LARGE = 2**48  # elements, or bytes of a file
 MAX_KEY = 100  # torch names storages by number
 
 _DTYPES: dict[str, np.dtype] = {
@@ -68,7 +69,7 @@ _STORAGE_DTYPES = {
 
 @dataclass(frozen=True)
 class Storage:
-    """A 1-D array that tensors share; ``values`` is None where it cannot be read (yet)."""
+    """A storage is a 1-D array that tensors share; ``values`` is None until it can be read."""
 
     name: str
     values: np.ndarray | None
@@ -76,7 +77,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class StorageId:
-    """What a persistent id says: the storage's key, dtype and number of elements."""
+    """A persistent id gives a storage's key, dtype and number of elements."""
 
     key: str
     type_name: str
@@ -120,7 +121,7 @@ def view_of(storage: Storage, asked: StorageId) -> Storage:
 
 
 def check_same_type(storage: Storage, asked: StorageId) -> Storage:
-    """Tensors that share a storage must agree on it."""
+    """Check that tensors which share a storage agree on its type and size."""
     count = asked.count if storage.values is None else len(storage.values)
     if storage.name != asked.type_name or count != asked.count:
         raise CheckpointError(
@@ -138,7 +139,7 @@ def check_length(wanted: StorageId, dtype: np.dtype, size: int) -> None:
 
 
 def typed(data: np.ndarray, start: int, count: int, dtype: np.dtype) -> np.ndarray:
-    """``count`` elements from byte ``start`` of the file: a view, shape (count,)."""
+    """Return ``count`` elements from byte ``start`` of the file as a view, shape (count,)."""
     values = data[start : start + count * dtype.itemsize]
     if start % dtype.itemsize:
         # Not every consumer takes unaligned arrays; torch.save aligns, so this is rare.
@@ -147,12 +148,15 @@ def typed(data: np.ndarray, start: int, count: int, dtype: np.dtype) -> np.ndarr
     return values.view(dtype)
 
 
-# What the pickle calls
+# Functions that the pickle calls
 
 
 def _rebuild_tensor(storage: object, offset: object, size: object, stride: object,
                     *_unused: object) -> object:  # fmt: skip
-    """torch._utils._rebuild_tensor and _rebuild_tensor_v2 (gradient flag, hooks, metadata)."""
+    """Stand in for torch._utils._rebuild_tensor and _rebuild_tensor_v2.
+
+    The latter's gradient flag, hooks and metadata are not used.
+    """
     if not isinstance(storage, Storage):
         raise TypeError("not a storage")
     if storage.values is None:
@@ -163,7 +167,7 @@ def _rebuild_tensor(storage: object, offset: object, size: object, stride: objec
 def _rebuild_tensor_v3(storage: object, offset: object, size: object, stride: object,
                        _gradient: object, _hooks: object, dtype: object,
                        *_unused: object) -> object:  # fmt: skip
-    """torch._utils._rebuild_tensor_v3: an untyped storage and a dtype."""
+    """Stand in for torch._utils._rebuild_tensor_v3: an untyped storage and a dtype."""
     if not isinstance(storage, Storage) or not isinstance(dtype, Stub):
         raise TypeError("not a storage")
     known = _DTYPES.get(dtype.name.removeprefix("torch."))
@@ -178,7 +182,7 @@ def _rebuild_parameter(tensor: object, *_unused: object) -> object:
 
 def _rebuild_from_type(function: object, _kind: object, arguments: object,
                        *_state: object) -> object:  # fmt: skip
-    """torch._tensor._rebuild_from_type_v2: a Tensor with Python attributes, which are dropped."""
+    """Stand in for torch._tensor._rebuild_from_type_v2, without the Tensor's Python attributes."""
     if not isinstance(function, Stub) or not isinstance(arguments, tuple):
         raise TypeError("not a tensor")
     known = _TENSOR_FUNCTIONS.get(function.name)
@@ -199,9 +203,10 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
 
 
 def _strided(values: np.ndarray, offset: object, size: object, stride: object) -> object:
-    """The tensor of shape ``size`` in a storage; offset and stride count elements.
+    """Return the tensor of shape ``size`` in a storage; offset and stride count elements.
 
-    A stub if its elements overlap (torch's expand()): its copies would need unbounded memory.
+    A tensor whose elements overlap (torch's expand()) becomes a stub: copies of it would need
+    unbounded memory.
     """
     if not (
         _is_size(offset)
@@ -212,6 +217,7 @@ def _strided(values: np.ndarray, offset: object, size: object, stride: object) -
     ):
         raise TypeError("not a tensor's shape")
     count = prod(size)
+    check_shape(size)
     last = (
         offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if count else 0
     )
@@ -230,9 +236,19 @@ def _strided(values: np.ndarray, offset: object, size: object, stride: object) -
     return np.lib.stride_tricks.as_strided(values[offset:], size, steps, writeable=False)
 
 
+def check_shape(size: tuple[int, ...]) -> None:
+    """Refuse a shape without values that NumPy could not hold either.
+
+    Raises:
+        CheckpointError: its axes, those of no length left out, count more than any file holds.
+    """
+    if not prod(size) and prod(n for n in size if n) >= _TOO_LARGE:
+        raise CheckpointError(f"a tensor of shape {size} is too large: damaged or malicious")
+
+
 def _contiguous(size: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(prod(size[axis + 1 :]) for axis in range(len(size)))
 
 
 def _is_size(value: object) -> TypeGuard[int]:
-    return type(value) is int and 0 <= value < 2**48
+    return type(value) is int and 0 <= value < _TOO_LARGE

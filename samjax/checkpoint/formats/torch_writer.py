@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from samjax.checkpoint.torch_tensors import STORAGE_TYPES
+from samjax.checkpoint.formats.torch_tensors import STORAGE_TYPES
 from samjax.errors import CheckpointError
-from samjax.files import replacing
+from samjax.files import replacing, writing
 
 _ROOT = "archive"
 _ALIGNMENT = 64
@@ -29,7 +29,9 @@ def write_torch_file(path: str | Path, tensors: Mapping[str, np.ndarray]) -> Non
     """Write ``{name: array}`` as a state dict, atomically: a failure leaves no partial file.
 
     Arrays of any shape; float64/32/16, bfloat16, int64/32/16/8, uint8, bool or complex.
-    Raises CheckpointError for other dtypes and for a folder that cannot be written.
+
+    Raises:
+        CheckpointError: other dtypes, or a folder that cannot be written.
     """
     path = Path(path)
     arrays = {name: np.asarray(array) for name, array in tensors.items()}
@@ -39,14 +41,9 @@ def write_torch_file(path: str | Path, tensors: Mapping[str, np.ndarray]) -> Non
                 f"{path}: {name!r} is {array.dtype.name}, which PyTorch files do not hold: "
                 "convert it to float32"
             )
-    try:
-        with replacing(path) as temporary:
-            _write_zip(temporary, arrays)
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise CheckpointError(
-            f"{path}: cannot be written ({why}): check the folder, its permissions and the space"
-        ) from None
+    advice = "check the folder, its permissions and the space"
+    with writing(path, CheckpointError, advice), replacing(path) as temporary:
+        _write_zip(temporary, arrays)
 
 
 def _write_zip(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -86,7 +83,10 @@ def _state_dict_pickle(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _tensor(index: int, array: np.ndarray) -> bytes:
-    """torch._utils._rebuild_tensor_v2(storage, offset, size, stride, gradient flag, hooks)."""
+    """Pickle a call of torch._utils._rebuild_tensor_v2.
+
+    Its arguments are storage, offset, size, stride, gradient flag and hooks.
+    """
     storage_type = f"ctorch\n{_STORAGES[array.dtype.name]}\n".encode()
     storage = _text("storage") + storage_type + _text(str(index)) + _text("cpu")
     storage += _integer(array.size)

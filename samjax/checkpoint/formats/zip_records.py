@@ -1,4 +1,4 @@
-"""Where the entries of a .pth zip lie in the file: a strict, bounded zip directory reader.
+"""Find the entries of a .pth zip in the file, with a strict, bounded reader of its directory.
 
 torch.save writes plain entries (STORED), so an entry is a slice of the memory map. Nothing is
 ever decompressed: a deflated entry may be a bomb. Layout: APPNOTE.TXT, sections 4.3.7-4.3.16.
@@ -26,19 +26,21 @@ _MAX32 = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
-class Record:
-    """One entry: its data are ``file[start : start + size]``."""
+class ZipEntry:
+    """A record is one zip entry: its data are ``file[start : start + size]``."""
 
     start: int
     size: int
     compressed: bool = False
 
 
-def zip_records(data: memoryview) -> dict[str, Record]:
-    """The entries of a zip file, by name, in the order of its directory.
+def zip_records(data: memoryview) -> dict[str, ZipEntry]:
+    """Return the entries of a zip file, by name, in the order of its directory.
 
     Compressed entries are listed, for the caller to refuse: their data cannot be used as they are.
-    Raises CheckpointError for truncated files, two entries of one name, overlaps and encryption.
+
+    Raises:
+        CheckpointError: truncated files, two entries of one name, overlaps or encryption.
     """
     try:
         return _read_directory(data)
@@ -46,14 +48,14 @@ def zip_records(data: memoryview) -> dict[str, Record]:
         raise CheckpointError(f"broken zip directory, {TRUNCATED}") from None
 
 
-def _read_directory(data: memoryview) -> dict[str, Record]:
+def _read_directory(data: memoryview) -> dict[str, ZipEntry]:
     count, size, start = _find_directory(data)
     if count > MAX_ENTRIES:
         raise CheckpointError(f"a zip of {count:,} entries is no checkpoint: name another file")
     if start + size > len(data):
         raise CheckpointError(f"the zip directory lies outside the file, {TRUNCATED}")
     directory = data[start : start + size]
-    records: dict[str, Record] = {}
+    records: dict[str, ZipEntry] = {}
     position = 0
     for _ in range(count):
         name, record, position = _read_entry(data[:start], directory, position)
@@ -67,8 +69,8 @@ def _read_directory(data: memoryview) -> dict[str, Record]:
     return records
 
 
-def _refuse_overlaps(records: dict[str, Record]) -> None:
-    """Entries that share bytes would let a small file claim to be a huge one."""
+def _refuse_overlaps(records: dict[str, ZipEntry]) -> None:
+    """Refuse entries that share bytes: a small file could claim to be a huge one."""
     end = 0
     for record in sorted(records.values(), key=lambda record: (record.start, record.size)):
         if record.start < end:
@@ -77,7 +79,7 @@ def _refuse_overlaps(records: dict[str, Record]) -> None:
 
 
 def _find_directory(data: memoryview) -> tuple[int, int, int]:
-    """(number of entries, size in bytes, offset) of the central directory."""
+    """Return (number of entries, size in bytes, offset) of the central directory."""
     tail_start = max(0, len(data) - _END.size - 0xFFFF)
     found = bytes(data[tail_start:]).rfind(b"PK\x05\x06")
     if found < 0:
@@ -85,16 +87,16 @@ def _find_directory(data: memoryview) -> tuple[int, int, int]:
     end = tail_start + found
     _, _, _, _, count, size, start, _ = _END.unpack_from(data, end)
     locator = end - _END64_LOCATOR.size
-    if locator >= 0 and data[locator : locator + 4] == b"PK\x06\x07":
+    if locator >= 0 and bytes(data[locator : locator + 4]) == b"PK\x06\x07":
         _, _, end64, _ = _END64_LOCATOR.unpack_from(data, locator)
-        if end64 + _END64.size > len(data) or data[end64 : end64 + 4] != b"PK\x06\x06":
+        if end64 + _END64.size > len(data) or bytes(data[end64 : end64 + 4]) != b"PK\x06\x06":
             raise CheckpointError(f"broken zip64 directory, {TRUNCATED}")
         *_, count, size, start = _END64.unpack_from(data, end64)
     return count, size, start
 
 
-def _read_entry(data: memoryview, directory: memoryview, at: int) -> tuple[str, Record, int]:
-    """One directory entry: its name, its data's place, the next entry's position."""
+def _read_entry(data: memoryview, directory: memoryview, at: int) -> tuple[str, ZipEntry, int]:
+    """Read one directory entry: its name, its data's place, the next entry's position."""
     fields = _ENTRY.unpack_from(directory, at)
     signature, _, _, flags, method, _, _, _, packed, size = fields[:10]
     name_length, extra_length, comment_length, _, _, _, offset = fields[10:]
@@ -113,7 +115,7 @@ def _read_entry(data: memoryview, directory: memoryview, at: int) -> tuple[str, 
     start = _data_start(data, offset, name)
     if start + packed > len(data):
         raise CheckpointError(f"zip entry {name!r:.200} reaches past the file, {TRUNCATED}")
-    record = Record(start, packed, compressed=bool(method))
+    record = ZipEntry(start, packed, compressed=bool(method))
     return name, record, extra_at + extra_length + comment_length
 
 
@@ -134,7 +136,7 @@ def _widen(extra: memoryview, values: list[int]) -> list[int]:
 
 
 def _data_start(data: memoryview, offset: int, name: str) -> int:
-    """Where the data begin, behind the local header; both headers must give the same name."""
+    """Return where the data begin, behind the local header; both headers must agree on the name."""
     if offset + _LOCAL.size > len(data):
         raise CheckpointError(f"zip entry {name!r:.200} lies outside the file, {TRUNCATED}")
     fields = _LOCAL.unpack_from(data, offset)

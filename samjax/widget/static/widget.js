@@ -1,1493 +1,475 @@
-/* The page of samjax.Annotator: a canvas, a toolbar, and messages to and from the kernel.
- *
- * The kernel holds the truth: this page sends what the user does and paints what comes back.
- * Pixel coordinates are the network's: whole numbers are pixel centres. Sections: masks, drawing
- * of icons, the view, painting, panels, pointer, keyboard, messages, render.
- */
-
-// ------------------------------------------------------------------------------- masks
-
-/** The run lengths of a mask (zeros first, along the rows) out of a message's buffer. */
-export function readRuns(buffer) {
-  const { buffer: bytes, byteOffset, byteLength } = ArrayBuffer.isView(buffer)
-    ? buffer
-    : new Uint8Array(buffer);
-  return new Uint32Array(bytes.slice(byteOffset, byteOffset + byteLength));
-}
-
-/** For each row the sorted columns where the mask begins and ends: [begin, end, begin, ...]. */
-export function rowEdges(runs, width, height) {
-  const rows = Array.from({ length: height }, () => []);
-  let position = 0;
-  for (let i = 0; i < runs.length; i++) {
-    const end = position + runs[i];
-    if (i % 2) {
-      for (let at = position; at < end; ) {
-        const row = Math.floor(at / width);
-        const stop = Math.min(end, (row + 1) * width);
-        rows[row].push(at - row * width, stop - row * width);
-        at = stop;
-      }
-    }
-    position = end;
-  }
-  return rows;
-}
-
-/** [left, top, right, bottom] of what rowEdges gave, right and bottom exclusive; null if empty. */
-export function bounds(rows) {
-  let box = null;
-  rows.forEach((edges, y) => {
-    if (!edges.length) return;
-    const last = edges[edges.length - 1];
-    box = box
-      ? [Math.min(box[0], edges[0]), box[1], Math.max(box[2], last), y + 1]
-      : [edges[0], y, last, y + 1];
-  });
-  return box;
-}
-
-/** Columns that begin or end a run in just one of two rows: the edges between them. */
-export function exclusive(above, below) {
-  const found = [];
-  let i = 0;
-  let j = 0;
-  while (i < above.length || j < below.length) {
-    const a = i < above.length ? above[i] : Infinity;
-    const b = j < below.length ? below[j] : Infinity;
-    if (a !== b) found.push(Math.min(a, b));
-    if (a <= b) i++;
-    if (b <= a) j++;
-  }
-  return found;
-}
-
-/** The outline along the pixels' edges, long straight pieces first joined. */
-function outlinePath(rows) {
-  const path = new Path2D();
-  const open = new Map(); // column -> row where its vertical edge began
-  let above = [];
-  for (let y = 0; y <= rows.length; y++) {
-    const here = rows[y] ?? [];
-    if (!here.length && !above.length) continue;
-    const across = exclusive(above, here);
-    for (let i = 0; i < across.length; i += 2) {
-      path.moveTo(across[i], y);
-      path.lineTo(across[i + 1], y);
-    }
-    const now = new Set(here);
-    for (const [x, from] of open) {
-      if (now.has(x)) continue;
-      path.moveTo(x, from);
-      path.lineTo(x, y);
-      open.delete(x);
-    }
-    for (const x of here) if (!open.has(x)) open.set(x, y);
-    above = here;
-  }
-  return path;
-}
-
-/** A mask ready to be painted: its filled pixels, cropped, and its outline. */
-export class Mask {
-  constructor(runs, width, height) {
-    this.rows = rowEdges(runs, width, height);
-    this.box = bounds(this.rows);
-    this.width = width;
-    this.height = height;
-  }
-
-  get outline() {
-    this._outline ??= outlinePath(this.rows);
-    return this._outline;
-  }
-
-  /** The pixels in one colour, [r, g, b], as a canvas of the size of `box`. */
-  fill(colour) {
-    const key = colour.join();
-    if (this._key === key) return this._fill;
-    const [left, top, right, bottom] = this.box;
-    const canvas = document.createElement("canvas");
-    canvas.width = right - left;
-    canvas.height = bottom - top;
-    const context = canvas.getContext("2d");
-    const image = context.createImageData(canvas.width, canvas.height);
-    const words = new Uint32Array(image.data.buffer);
-    const word = new Uint32Array(new Uint8Array([...colour, 255]).buffer)[0];
-    for (let y = top; y < bottom; y++) {
-      const edges = this.rows[y];
-      const start = (y - top) * canvas.width - left;
-      for (let i = 0; i < edges.length; i += 2) words.fill(word, start + edges[i], start + edges[i + 1]);
-    }
-    context.putImageData(image, 0, 0);
-    this._key = key;
-    this._fill = canvas;
-    return canvas;
-  }
-}
-
-/** For each pixel the number (1, 2, ...) of the smallest automatic mask it lies in, or 0. */
-export function idMap(allRuns, areas, width, height) {
-  const map = new Uint16Array(width * height);
-  const order = areas.map((_, i) => i).sort((a, b) => areas[b] - areas[a]);
-  for (const i of order) {
-    let position = 0;
-    allRuns[i].forEach((run, k) => {
-      if (k % 2) map.fill(i + 1, position, position + run);
-      position += run;
-    });
-  }
-  return map;
-}
-
-// ------------------------------------------------------------------------------- icons
-
-const ICONS = {
-  "previous-image": "M15 5l-7 7 7 7",
-  "next-image": "M9 5l7 7-7 7",
-  "mode-point": "M12 3v5M12 16v5M3 12h5M16 12h5M12 12h.01",
-  "mode-box": "M4 6h16v12H4zM4 6h.01M20 6h.01M20 18h.01M4 18h.01",
-  "mode-brush": "M20 4L10 14M8 13.5c-2 0-3.2 1.4-3.2 3.3 0 1.2-.8 2-1.8 2.4 1 .6 2.2.8 3.2.8 2.4 0 4.3-1.5 4.3-3.7z",
-  "mode-erase": "M8 19l-4-4a1.5 1.5 0 010-2l8.500-8.500a1.500 1.500 0 012 0L19.500 9.500a1.500 1.500 0 010 2L12 19zM9 9l6 6M8 19h12",
-  sign: "M6 8h6M9 5v6M13 17h6M18 5L6 19",
-  undo: "M8 5L4 9l4 4M4 9h10a5.500 5.500 0 010 11h-4",
-  redo: "M16 5l4 4-4 4M20 9H10a5.500 5.500 0 000 11h4",
-  new: "M12 5v14M5 12h14",
-  commit: "M5 13l4.500 4.500L19 7",
-  delete: "M5 7h14M10 7V4.500h4V7M7 7l1 12.500h8L17 7M10.500 11v5M13.500 11v5",
-  automatic: "M12 3.500l1.800 5.200L19 10.500l-5.200 1.800L12 17.500l-1.800-5.200L5 10.500l5.200-1.800zM19 16v4M17 18h4",
-  multimask: "M12 4l8 4.500-8 4.500-8-4.500zM4 12.500l8 4.500 8-4.500M4 16.500L12 21l8-4.500",
-  outline: "M12 4c5 0 8 2.500 8 7s-2.500 9-8 9-8-3-8-8 3-8 8-8z",
-  fit: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
-  export: "M12 4v11M7.500 10.500L12 15l4.500-4.500M5 19.500h14",
-  help: "M9 9a3 3 0 114.500 2.600c-1 .6-1.500 1.200-1.500 2.400M12 17.500h.01",
-};
-
-function icon(name) {
-  return `<svg viewBox="0 0 24 24" aria-hidden="true"><path d="${ICONS[name]}"/></svg>`;
-}
-
-// Groups of the toolbar: action, what it does, its key
-const TOOLBAR = [
-  [
-    ["mode-point", "Point: click on the object, right-click beside it, drag a box", "V"],
-    ["mode-box", "Box: drag around the object", "B"],
-    ["mode-brush", "Brush: paint onto the mask", "G"],
-    ["mode-erase", "Eraser: paint off the mask", "E"],
-    ["sign", "Next clicks are negative", "T"],
-  ],
-  [
-    ["undo", "Undo", "Z"],
-    ["redo", "Redo", "Shift Z"],
-  ],
-  [
-    ["commit", "Done with this object", "Enter"],
-    ["new", "New object", "Shift N"],
-    ["delete", "Delete object", "Del"],
-  ],
-  [
-    ["automatic", "Automatic masks to pick from", "A"],
-    ["multimask", "Three candidates to choose from", "3"],
-    ["outline", "Outlines", "O"],
-  ],
-  [
-    ["fit", "Fit the image", "F"],
-    ["export", "Export all images as COCO", "X"],
-    ["help", "Keys", "?"],
-  ],
-];
-
-const HELP = [
-  ["Point", "preview of a new object"],
-  ["Click", "on the object"],
-  ["Right-click, Shift-click, long press", "what is not part of it"],
-  ["Drag", "a box"],
-  ["Wheel or pinch", "zoom"],
-  ["Space-drag or middle button", "move the image"],
-  ["Arrows, Space, Shift Space", "cursor, click, negative click"],
-  ["V  B  G  E", "point, box, brush, eraser"],
-  ["[  ]", "size of the brush"],
-  ["T", "next clicks positive or negative"],
-  ["M", "next of the candidate masks"],
-  ["Z, Shift Z", "undo, redo"],
-  ["Enter or C", "done with this object"],
-  ["Shift N, Delete", "new object, delete"],
-  ["N, P", "next, previous object"],
-  ["1 - 9", "class of the object"],
-  ["A, Escape", "automatic masks, leave them"],
-  ["O, F, +, -", "outlines, fit, zoom"],
-  ["Page down, Page up", "next, previous image"],
-];
-
-function element(tag, className, attributes = {}, children = []) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
-// ------------------------------------------------------------------------------- view
-
-const CLICK_SLOP = 6; // CSS pixels that a click may move before it is a box
-const LONG_PRESS = 550; // ms
-const PATIENCE = 8000; // ms without an answer before the kernel counts as gone
-const MAX_ZOOM = 40; // CSS pixels a pixel
-
-/** Where the image lies on the canvas: css = (pixel + 0.5) * scale + (x, y). */
-export class View {
-  constructor() {
-    Object.assign(this, { scale: 1, x: 0, y: 0, fitted: true });
-  }
-
-  fit(width, height, stageWidth, stageHeight) {
-    const margin = Math.min(12, stageWidth / 20);
-    this.scale = Math.min((stageWidth - 2 * margin) / width, (stageHeight - 2 * margin) / height);
-    this.scale = Math.max(this.scale, 1e-3);
-    this.x = (stageWidth - width * this.scale) / 2;
-    this.y = (stageHeight - height * this.scale) / 2;
-    this.fitted = true;
-  }
-
-  toCss(pixelX, pixelY) {
-    return [(pixelX + 0.5) * this.scale + this.x, (pixelY + 0.5) * this.scale + this.y];
-  }
-
-  toPixel(cssX, cssY) {
-    return [(cssX - this.x) / this.scale - 0.5, (cssY - this.y) / this.scale - 0.5];
-  }
-
-  zoom(factor, cssX, cssY, smallest) {
-    const scale = Math.min(MAX_ZOOM, Math.max(smallest, this.scale * factor));
-    this.x = cssX - ((cssX - this.x) * scale) / this.scale;
-    this.y = cssY - ((cssY - this.y) * scale) / this.scale;
-    this.scale = scale;
-    this.fitted = false;
-  }
-
-  move(dx, dy) {
-    this.x += dx;
-    this.y += dy;
-    this.fitted = false;
-  }
-
-  /** Keep at least a part of the image on the stage. */
-  hold(width, height, stageWidth, stageHeight) {
-    const keep = 40;
-    this.x = Math.min(stageWidth - keep, Math.max(keep - width * this.scale, this.x));
-    this.y = Math.min(stageHeight - keep, Math.max(keep - height * this.scale, this.y));
-  }
-}
-
-/** "light" or "dark": from the first ground behind the widget that is not transparent. */
-function themeBehind(node) {
-  for (let at = node; at; at = at.parentElement ?? at.getRootNode().host) {
-    const parts = getComputedStyle(at).backgroundColor.match(/[\d.]+/g)?.map(Number) ?? [];
-    if (parts.length >= 3 && (parts.length === 3 || parts[3] > 0.5)) {
-      const [r, g, b] = parts;
-      return 0.299 * r + 0.587 * g + 0.114 * b < 128 ? "dark" : "light";
-    }
-  }
-  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-}
-
-// ------------------------------------------------------------------------------- the page
-
-class Page {
-  constructor(model, el) {
-    this.model = model;
-    this.view = new View();
-    this.masks = new Map(); // object id -> {version, mask}
-    this.pending = new Map(); // request -> time it was sent
-    this.pointers = new Map(); // pointer id -> [x, y] on the canvas
-    this.marks = []; // clicks, boxes and strokes that wait for their mask
-    this.mode = "point";
-    this.sign = 1;
-    this.opacity = 0.45;
-    this.outlines = true;
-    this.radius = 14; // of the brush, CSS pixels
-    this.hoverSent = 0;
-    this.hoverShown = 0;
-    this.requests = 0;
-    this.name = Math.random().toString(36).slice(2, 8);
-    this.build(el);
-    this.listen();
-    this.send("hello");
-  }
-
-  // ----------------------------------------------------------------------------- panels
-
-  build(el) {
-    this.root = element("div", "samjax-annotator", {
-      "data-state": "loading",
-      "data-decoded": "0",
-      "data-image": "",
-      "data-objects": "0",
-      "data-active": "",
-      "data-hover": "0",
-      "data-hover-sent": "0",
-      "data-proposals": "",
-      "data-lm-suppress-shortcuts": "true",
-      "data-jp-suppress-context-menu": "",
-    });
-    this.root.style.setProperty("--sj-height", `${this.model.get("height") ?? 560}px`);
-    this.buttons = {};
-    const bar = element("div", "samjax-bar", { role: "toolbar", "aria-label": "Annotation" });
-    this.title = element("span", "samjax-title");
-    this.ahead = element("span", "samjax-ahead", { "aria-hidden": "true" });
-    const images = element("div", "samjax-group samjax-images", {}, [
-      this.button("previous-image", "Previous image", "Page up"),
-      this.title,
-      this.button("next-image", "Next image", "Page down"),
-    ]);
-    this.buttons["next-image"].append(this.ahead);
-    bar.append(images);
-    for (const group of TOOLBAR) {
-      bar.append(element("div", "samjax-group", {}, group.map((each) => this.button(...each))));
-    }
-    this.canvas = element("canvas", "samjax-canvas", {
-      tabindex: "0",
-      role: "application",
-      "aria-label": "Image: click on an object; press ? for the keys",
-    });
-    this.context = this.canvas.getContext("2d");
-    this.base = document.createElement("canvas");
-    this.veil = element("div", "samjax-veil");
-    this.help = this.helpPanel();
-    this.stage = element("div", "samjax-stage", {}, [this.canvas, this.veil, this.help]);
-    this.body = element("div", "samjax-body", {}, [this.stage, this.sidePanel()]);
-    this.status = element("span", "samjax-status");
-    this.zoomText = element("span", "samjax-zoom");
-    const line = element("div", "samjax-line", { "aria-live": "polite", role: "status" }, [
-      element("span", "samjax-lamp"),
-      this.status,
-    ]);
-    const foot = element("div", "samjax-foot", {}, [line, this.zoomText]);
-    this.root.append(bar, this.body, foot);
-    el.append(this.root);
-    this.theme();
-  }
-
-  button(action, title, key = "") {
-    const made = element("button", "samjax-button", {
-      type: "button",
-      "data-action": action,
-      title: key ? `${title} (${key})` : title,
-      "aria-label": title,
-    });
-    made.innerHTML = icon(action);
-    made.addEventListener("click", () => this.act(action));
-    this.buttons[action] = made;
-    return made;
-  }
-
-  sidePanel() {
-    this.candidates = element("div", "samjax-candidates", { role: "group", "aria-label": "Masks" });
-    this.labels = element("div", "samjax-labels", { role: "group", "aria-label": "Classes" });
-    this.objects = element("div", "samjax-objects", { role: "group", "aria-label": "Objects" });
-    this.threshold = this.slider("samjax-threshold", "Threshold", -8, 8, 0.25, 0, (value) =>
-      this.slide(value),
-    );
-    this.opacitySlider = this.slider("samjax-opacity", "Opacity", 0, 1, 0.05, this.opacity, (v) => {
-      this.opacity = v;
-      this.paint();
-    });
-    this.radiusSlider = this.slider("samjax-radius", "Brush", 2, 80, 1, this.radius, (value) => {
-      this.radius = value;
-      this.paint();
-    });
-    const section = (title, ...parts) =>
-      element("section", "samjax-section", {}, [element("h4", "", {}, [title]), ...parts]);
-    return element("aside", "samjax-side", {}, [
-      section("Masks", this.candidates),
-      section("Class", this.labels),
-      section("Objects", this.objects),
-      section("Display", this.threshold.row, this.opacitySlider.row, this.radiusSlider.row),
-    ]);
-  }
-
-  slider(className, title, min, max, step, value, changed) {
-    const input = element("input", className, { type: "range", min, max, step, "aria-label": title });
-    input.value = value;
-    const output = element("output", "", {}, [String(value)]);
-    input.addEventListener("input", () => {
-      output.textContent = input.value;
-      changed(Number(input.value));
-    });
-    const row = element("label", "samjax-slider", {}, [element("span", "", {}, [title]), input, output]);
-    const set = (next) => {
-      if (input.matches(":active")) return; // never pull it out of the user's hand
-      input.value = next;
-      output.textContent = String(next);
-    };
-    return { row, input, set };
-  }
-
-  helpPanel() {
-    const list = element("dl", "");
-    for (const [keys, what] of HELP) {
-      list.append(element("dt", "", {}, [keys]), element("dd", "", {}, [what]));
-    }
-    const panel = element("div", "samjax-help", { role: "dialog", "aria-label": "Keys", hidden: "" }, [
-      list,
-    ]);
-    panel.addEventListener("click", () => this.act("help"));
-    return panel;
-  }
-
-  theme() {
-    const outer = this.root.parentElement;
-    if (outer) this.root.dataset.theme = themeBehind(outer);
-    this.stale = true;
-  }
-
-  // ----------------------------------------------------------------------------- state
-
-  get image() {
-    return this.picture && this.state && this.picture.index === this.state.image.index
-      ? this.picture
-      : null;
-  }
-
-  get active() {
-    return this.state?.objects.find((each) => each.id === this.state.active) ?? null;
-  }
-
-  get usable() {
-    return Boolean(this.image) && this.state.image.phase !== "error" && !this.gone;
-  }
-
-  get choosing() {
-    return this.picking && this.proposals && this.proposals.index === this.image?.index;
-  }
-
-  stateName() {
-    if (this.gone) return "disconnected";
-    if (!this.state) return "loading";
-    if (this.state.image.phase === "error") return "error";
-    if (!this.image) return "loading";
-    if (this.state.image.phase !== "ready") return "encoding";
-    return this.pending.size ? "busy" : "ready";
-  }
-
-  /** Bring everything but the canvas in line with the state. */
-  refresh() {
-    const { state, root } = this;
-    const name = this.stateName();
-    root.dataset.state = name;
-    this.veil.hidden = !["loading", "encoding", "error", "disconnected"].includes(name);
-    this.veil.textContent = {
-      loading: "Reading the image",
-      encoding: "Encoding the image: clicks are kept",
-      error: "This image cannot be shown",
-      disconnected: "No answer from the kernel: it is busy or stopped. Click here, or run the cell again.",
-    }[name];
-    for (const mode of ["point", "box", "brush", "erase"]) {
-      this.press(`mode-${mode}`, this.mode === mode && !this.choosing);
-    }
-    this.press("sign", this.sign === 0);
-    this.press("outline", this.outlines);
-    this.press("help", !this.help.hidden);
-    this.press("automatic", Boolean(this.choosing));
-    this.canvas.dataset.mode = this.choosing ? "pick" : this.mode;
-    root.dataset.proposals = this.choosing ? String(this.proposals.runs.length) : "";
-    if (!state) return;
-    const { image, active } = state;
-    root.dataset.image = String(image.index);
-    root.dataset.objects = String(state.objects.length);
-    root.dataset.active = active === null ? "" : String(active);
-    this.title.textContent = image.count > 1 ? `${image.index + 1} / ${image.count}` : image.name;
-    this.title.title = image.name;
-    this.ahead.dataset.phase = image.next ?? "";
-    this.buttons["next-image"].title = `Next image (Page down)${image.next ? `: ${image.next}` : ""}`;
-    this.press("multimask", state.multimask);
-    const off = {
-      "previous-image": image.index === 0,
-      "next-image": image.index === image.count - 1,
-      undo: !state.undo,
-      redo: !state.redo,
-      commit: active === null,
-      new: active === null,
-      delete: active === null,
-      automatic: !this.usable || state.automatic !== null,
-    };
-    for (const [action, value] of Object.entries(off)) this.buttons[action].disabled = value;
-    this.buttons.automatic.style.setProperty("--sj-done", state.automatic ?? 0);
-    this.say(state.status.text, state.status.level);
-    this.threshold.set(state.threshold);
-    this.showLabels();
-    this.showObjects();
-    this.showCandidates();
-  }
-
-  press(action, on) {
-    this.buttons[action].setAttribute("aria-pressed", String(on));
-  }
-
-  say(text, level = "info") {
-    // A screen reader reads every change: the same line is not written twice.
-    if (this.status.textContent !== text) this.status.textContent = text;
-    this.root.dataset.level = level;
-    this.status.title = text;
-  }
-
-  showLabels() {
-    const key = JSON.stringify([this.state.classes, this.state.label]);
-    if (key === this.labelsKey) return;
-    this.labelsKey = key;
-    const chips = this.state.classes.map((name, i) => {
-      const chip = element("button", "samjax-label", {
-        type: "button",
-        "data-label": name,
-        "aria-pressed": String(name === this.state.label),
-        title: i < 9 ? `${name} (${i + 1})` : name,
-      });
-      chip.textContent = name;
-      chip.addEventListener("click", () => this.send("label", { name }));
-      return chip;
-    });
-    const entry = element("input", "samjax-newlabel", {
-      type: "text",
-      placeholder: "new class",
-      "aria-label": "Name of a new class",
-      maxlength: "100",
-    });
-    entry.addEventListener("keydown", (event) => {
-      event.stopPropagation();
-      if (event.key === "Enter" && entry.value.trim()) this.send("label", { name: entry.value });
-      if (event.key === "Enter" || event.key === "Escape") this.canvas.focus();
-    });
-    this.labels.replaceChildren(...chips, entry);
-  }
-
-  showObjects() {
-    const { objects, active } = this.state;
-    const key = JSON.stringify([objects.map((o) => [o.id, o.label, o.score, o.committed]), active]);
-    if (key === this.objectsKey) return;
-    this.objectsKey = key;
-    const rows = objects.map((each) => {
-      const row = element("button", "samjax-object", {
-        type: "button",
-        "data-object": each.id,
-        "aria-pressed": String(each.id === active),
-        title: each.committed ? "done" : "in work",
-      });
-      row.style.setProperty("--sj-colour", `rgb(${each.colour})`);
-      row.dataset.committed = String(each.committed);
-      row.append(
-        element("i", "samjax-swatch"),
-        element("span", "", {}, [`${each.id}  ${each.label}`]),
-        element("small", "", {}, [each.score === null ? "" : each.score.toFixed(2)]),
-      );
-      row.addEventListener("click", () => {
-        if (each.id === this.state.active) this.send("new_object");
-        else this.send("select", { object_id: each.id });
-      });
-      return row;
-    });
-    const none = element("p", "samjax-none", {}, [
-      "Click on an object. Right-click on what is not part of it. Drag a box.",
-    ]);
-    this.objects.replaceChildren(...(rows.length ? rows : [none]));
-    this.objects.querySelector('[aria-pressed="true"]')?.scrollIntoView({ block: "nearest" });
-  }
-
-  /** The candidates: three places that are always there, so that nothing jumps. */
-  showCandidates() {
-    const told = this.state.candidates;
-    const colour = this.active?.colour ?? [30, 144, 255];
-    const key = told ? JSON.stringify([told.scores, told.rank, this.thumbnails?.key, colour]) : "";
-    if (key === this.candidatesKey) return;
-    this.candidatesKey = key;
-    const count = Math.max(3, told?.scores.length ?? 0);
-    const places = Array.from({ length: count }, (_, i) => {
-      if (!told || i >= told.scores.length) return element("div", "samjax-place");
-      const made = element("button", "samjax-candidate", {
-        type: "button",
-        "data-candidate": i,
-        "aria-pressed": String(i === told.rank),
-        "aria-label": `Mask ${i + 1} of ${told.scores.length}, IoU ${told.scores[i].toFixed(2)}`,
-        title: "Take this mask (M)",
-      });
-      if (this.thumbnails) made.append(this.thumbnail(i, colour));
-      made.append(element("small", "", {}, [told.scores[i].toFixed(2)]));
-      made.addEventListener("click", () => this.send("choose", { index: i }));
-      return made;
-    });
-    this.candidates.replaceChildren(...places);
-  }
-
-  thumbnail(i, colour) {
-    const { masks, size, region } = this.thumbnails;
-    const [height, width] = size;
-    const canvas = element("canvas", "", { width, height, "aria-hidden": "true" });
-    const context = canvas.getContext("2d");
-    const [left, top, right, bottom] = region;
-    if (this.image) {
-      context.drawImage(this.image.bitmap, left, top, right - left, bottom - top, 0, 0, width, height);
-    }
-    const mask = masks[i];
-    if (mask.box) {
-      context.globalAlpha = 0.6;
-      context.drawImage(mask.fill(colour), mask.box[0], mask.box[1]);
-      context.globalAlpha = 1;
-      context.strokeStyle = `rgb(${colour})`;
-      context.stroke(mask.outline);
-    }
-    return canvas;
-  }
-
-  // ----------------------------------------------------------------------------- painting
-
-  /** Paint at the next frame. */
-  paint() {
-    this.frame ??= requestAnimationFrame(() => this.paintNow());
-  }
-
-  paintNow() {
-    if (this.frame) cancelAnimationFrame(this.frame);
-    this.frame = null;
-    const { canvas, context, image, view } = this;
-    const density = devicePixelRatio || 1;
-    const [width, height] = [this.stage.clientWidth, this.stage.clientHeight];
-    if (!width || !height) return;
-    const [w, h] = [Math.round(width * density), Math.round(height * density)];
-    if (canvas.width !== w || canvas.height !== h) {
-      canvas.width = w;
-      canvas.height = h;
-      this.stale = true;
-    }
-    if (image && (view.fitted || !this.placed)) {
-      view.fit(image.width, image.height, width, height);
-      this.placed = true;
-    }
-    if (image) view.hold(image.width, image.height, width, height);
-    this.paintBase(w, h, density);
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, w, h);
-    context.drawImage(this.base, 0, 0);
-    this.zoomText.textContent = "";
-    if (image) {
-      context.setTransform(density, 0, 0, density, 0, 0);
-      this.paintMasks();
-      this.paintPrompts();
-      this.paintCursor();
-      Object.assign(canvas.dataset, {
-        imageWidth: image.width,
-        imageHeight: image.height,
-        scale: view.scale,
-        offsetX: view.x + view.scale / 2,
-        offsetY: view.y + view.scale / 2,
-      });
-      this.zoomText.textContent = `${image.width} x ${image.height}   ${Math.round(100 * view.scale)}%`;
-      if (this.state.replies !== undefined) this.root.dataset.decoded = String(this.state.replies);
-    }
-  }
-
-  /** The image and the objects that are not active: they stay as they are from click to click. */
-  paintBase(w, h, density) {
-    const { base, image, view } = this;
-    const others = this.held().filter(({ each }) => each.id !== this.state.active);
-    const opacity = this.opacity * (this.choosing ? 0.5 : 1);
-    const drawn = others.map(({ each, version }) => [each.id, version, each.colour]);
-    const place = [w, h, image?.index, view.scale, view.x, view.y];
-    const key = [...place, this.root.dataset.theme, opacity, this.outlines, ...drawn].join();
-    if (key === this.baseKey && !this.stale) return;
-    this.baseKey = key;
-    this.stale = false;
-    base.width = w;
-    base.height = h;
-    if (!image) return;
-    const context = base.getContext("2d");
-    context.setTransform(density, 0, 0, density, 0, 0);
-    context.imageSmoothingEnabled = view.scale * density < 3;
-    context.imageSmoothingQuality = "high";
-    const [width, height] = [image.width * view.scale, image.height * view.scale];
-    context.shadowColor = "rgba(0, 0, 0, 0.22)";
-    context.shadowBlur = 5 * density;
-    context.fillStyle = "#808080";
-    context.fillRect(view.x + 1, view.y + 1, width - 2, height - 2);
-    context.shadowColor = "transparent";
-    context.drawImage(image.bitmap, view.x, view.y, width, height);
-    for (const { each, mask } of others) {
-      this.paintMask(mask, each.colour, { context, opacity, width: 1.5 });
-    }
-  }
-
-  /** Objects of this image whose mask is here. */
-  held() {
-    if (!this.image || !this.state) return [];
-    return this.state.objects
-      .map((each) => ({ each, ...this.masks.get(each.id) }))
-      .filter(({ mask }) => mask);
-  }
-
-  paintMask(mask, colour, options = {}) {
-    const { context = this.context, opacity = this.opacity, width = 2, dash } = options;
-    const { outline = this.outlines } = options;
-    if (!mask.box) return;
-    const { image, view } = this;
-    const [left, top, right, bottom] = mask.box;
-    const scale = (image.width / mask.width) * view.scale;
-    const scaleY = (image.height / mask.height) * view.scale;
-    context.save();
-    context.translate(view.x, view.y);
-    context.imageSmoothingEnabled = scale < 1;
-    context.globalAlpha = opacity;
-    const fill = mask.fill(colour);
-    if (opacity) {
-      context.drawImage(fill, left * scale, top * scaleY, (right - left) * scale, (bottom - top) * scaleY);
-    }
-    if (outline) {
-      context.scale(scale, scaleY);
-      context.lineCap = "square"; // thousands of short pieces: round caps doubled a click's time
-      context.globalAlpha = 0.55;
-      context.strokeStyle = "#fff";
-      context.lineWidth = (width + 1.5) / scale;
-      context.stroke(mask.outline);
-      context.globalAlpha = 1;
-      context.strokeStyle = `rgb(${colour})`;
-      context.lineWidth = width / scale;
-      if (dash) context.setLineDash(dash.map((x) => x / scale));
-      context.stroke(mask.outline);
-    }
-    context.restore();
-  }
-
-  paintMasks() {
-    const { state, view, image } = this;
-    if (this.choosing) {
-      const { context, proposals } = this;
-      context.save();
-      context.imageSmoothingEnabled = false;
-      context.globalAlpha = 0.4;
-      const size = [image.width * view.scale, image.height * view.scale];
-      context.drawImage(proposals.canvas, view.x, view.y, ...size);
-      context.restore();
-      const chosen = this.proposalMask(this.pointed);
-      if (chosen) this.paintMask(chosen, [255, 255, 255], { opacity: 0.35, outline: true });
-    }
-    const current = this.held().find(({ each }) => each.id === state.active);
-    if (current) this.paintMask(current.mask, current.each.colour, { width: 2.5 });
-    if (this.preview && !this.marks.length && !this.choosing) {
-      this.paintMask(this.preview, [59, 130, 246], { opacity: 0.3, width: 1.5, outline: true });
-    }
-  }
-
-  paintPrompts() {
-    const marks = [...this.marks];
-    const each = this.active;
-    if (each && !this.choosing) {
-      if (each.box) marks.push({ box: each.box });
-      marks.push(...each.points.map(([x, y, label]) => ({ point: [x, y], label })));
-    }
-    if (this.drag?.box) marks.push({ box: this.drag.box });
-    if (this.drag?.stroke) marks.push({ stroke: this.drag.stroke, radius: this.drag.radius, add: this.drag.add });
-    for (const mark of marks) if (mark.stroke) this.paintStroke(mark);
-    for (const mark of marks) if (mark.box) this.paintBox(mark.box);
-    for (const mark of marks) if (mark.point) this.paintPoint(mark);
-  }
-
-  paintStroke({ stroke, radius, add }) {
-    const { context, view } = this;
-    const colour = this.active?.colour ?? [30, 144, 255];
-    context.save();
-    context.lineCap = context.lineJoin = "round";
-    context.lineWidth = 2 * radius * view.scale;
-    context.strokeStyle = add ? `rgba(${colour}, 0.6)` : "rgba(15, 23, 42, 0.55)";
-    context.beginPath();
-    stroke.forEach(([x, y], i) => context[i ? "lineTo" : "moveTo"](...view.toCss(x, y)));
-    if (stroke.length === 1) context.lineTo(...view.toCss(...stroke[0]));
-    context.stroke();
-    context.restore();
-  }
-
-  paintBox([x0, y0, x1, y1]) {
-    const { context, view } = this;
-    const [left, top] = view.toCss(x0, y0);
-    const [right, bottom] = view.toCss(x1, y1);
-    context.save();
-    context.lineWidth = 3.5;
-    context.strokeStyle = "rgba(15, 23, 42, 0.5)";
-    context.strokeRect(left, top, right - left, bottom - top);
-    context.lineWidth = 1.5;
-    context.strokeStyle = "#fff";
-    context.setLineDash([7, 4]);
-    context.strokeRect(left, top, right - left, bottom - top);
-    context.restore();
-  }
-
-  /** Positive: a green disc with a plus; negative: a red diamond with a minus. */
-  paintPoint({ point, label }) {
-    const { context, view } = this;
-    const [x, y] = view.toCss(...point);
-    const shape = (size) => {
-      context.beginPath();
-      if (label) context.arc(x, y, size, 0, 2 * Math.PI);
-      else {
-        const s = size * 1.2;
-        context.moveTo(x, y - s);
-        context.lineTo(x + s, y);
-        context.lineTo(x, y + s);
-        context.lineTo(x - s, y);
-        context.closePath();
-      }
-    };
-    context.save();
-    context.shadowColor = "rgba(0, 0, 0, 0.45)";
-    context.shadowBlur = 4;
-    context.fillStyle = "#fff";
-    shape(8.5);
-    context.fill();
-    context.shadowColor = "transparent";
-    context.fillStyle = label ? "#16a34a" : "#dc2626";
-    shape(6.8);
-    context.fill();
-    context.strokeStyle = "#fff";
-    context.lineWidth = 1.8;
-    context.beginPath();
-    context.moveTo(x - 3.2, y);
-    context.lineTo(x + 3.2, y);
-    if (label) {
-      context.moveTo(x, y - 3.2);
-      context.lineTo(x, y + 3.2);
-    }
-    context.stroke();
-    context.restore();
-  }
-
-  paintCursor() {
-    const { context, view } = this;
-    const brush = this.mode === "brush" || this.mode === "erase";
-    const at = this.cursor ? view.toCss(...this.cursor) : this.mouse;
-    if (!at || this.choosing) return;
-    if (!brush && !this.cursor) return;
-    context.save();
-    for (const [colour, width] of [["rgba(15, 23, 42, 0.6)", 3], ["#fff", 1.25]]) {
-      context.strokeStyle = colour;
-      context.lineWidth = width;
-      context.beginPath();
-      if (brush) context.arc(...at, this.radius, 0, 2 * Math.PI);
-      if (this.cursor) {
-        for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
-          context.moveTo(at[0] + 4 * dx, at[1] + 4 * dy);
-          context.lineTo(at[0] + 14 * dx, at[1] + 14 * dy);
-        }
-      }
-      context.stroke();
-    }
-    context.restore();
-  }
-
-  // ----------------------------------------------------------------------------- actions
-
-  act(action) {
-    const state = this.state;
-    if (action.startsWith("mode-")) {
-      this.mode = action.slice(5);
-      this.picking = false;
-      this.preview = null;
-    } else if (action === "sign") this.sign = 1 - this.sign;
-    else if (action === "outline") this.outlines = !this.outlines;
-    else if (action === "help") this.help.hidden = !this.help.hidden;
-    else if (action === "fit") this.view.fitted = true;
-    else if (action === "automatic") this.automatic();
-    else if (state) {
-      const sent = {
-        undo: () => this.send("undo"),
-        redo: () => this.send("redo"),
-        commit: () => this.send("commit"),
-        new: () => this.send("new_object"),
-        delete: () => this.send("delete", { object_id: null }),
-        multimask: () => this.send("set_multimask", { on: !state.multimask }),
-        "next-image": () => this.send("next_image"),
-        "previous-image": () => this.send("previous_image"),
-        export: () => this.send("export"),
-      }[action];
-      if (!this.buttons[action].disabled) sent();
-    }
-    this.refresh();
-    this.paint();
-  }
-
-  automatic() {
-    if (this.choosing) this.picking = false;
-    else if (this.proposals && this.proposals.index === this.image?.index) this.picking = true;
-    else if (this.usable && this.state.automatic === null) {
-      this.picking = true;
-      this.send("automatic");
-    }
-  }
-
-  slide(value) {
-    if (!this.state) return;
-    this.wanted = value;
-    if (this.sliding) return; // one in flight, the last position wins
-    this.sliding = this.send("set_threshold", { threshold: value });
-  }
-
-  /** A step of the selection through the list; past its end a new object. */
-  walk(step) {
-    const ids = this.state?.objects.map((each) => each.id) ?? [];
-    if (!ids.length) return;
-    const at = ids.indexOf(this.state.active);
-    const next = at < 0 ? (step > 0 ? 0 : ids.length - 1) : at + step;
-    if (next >= 0 && next < ids.length) this.send("select", { object_id: ids[next] });
-    else this.send("new_object");
-  }
-
-  nextCandidate() {
-    const told = this.state?.candidates;
-    if (told) this.send("choose", { index: (told.rank + 1) % told.scores.length });
-  }
-
-  inside([x, y]) {
-    const { width, height } = this.image;
-    return x >= -0.5 && y >= -0.5 && x <= width - 0.5 && y <= height - 0.5;
-  }
-
-  /** The nearest whole pixel inside the image. */
-  whole([x, y]) {
-    const { width, height } = this.image;
-    const within = (value, size) => Math.min(size - 1, Math.max(0, Math.round(value)));
-    return [within(x, width), within(y, height)];
-  }
-
-  click(pixel, label) {
-    if (!this.usable || !this.inside(pixel)) return;
-    const [x, y] = this.whole(pixel);
-    if (this.choosing) {
-      const number = this.proposalAt(pixel);
-      if (number) this.send("pick", { index: number - 1 });
-      return;
-    }
-    this.mark({ point: [x, y], label });
-    this.send("click", { x, y, label });
-  }
-
-  /** Show at once what was done; the answer replaces it. */
-  mark(mark) {
-    this.preview = null;
-    this.marks.push(mark);
-    this.paint();
-  }
-
-  sendBox([x0, y0, x1, y1]) {
-    this.mark({ box: [x0, y0, x1, y1] });
-    this.send("box", { x0, y0, x1, y1 });
-  }
-
-  sendStroke(points, radius, add) {
-    if (!add && !this.active) {
-      this.say("Nothing to erase from: select an object first", "error");
-      return;
-    }
-    this.mark({ stroke: points, radius, add });
-    this.send("brush", { points, radius, add });
-  }
-
-  proposalAt([x, y]) {
-    const { size, map } = this.proposals;
-    const column = Math.floor(((x + 0.5) * size[1]) / this.image.width);
-    const row = Math.floor(((y + 0.5) * size[0]) / this.image.height);
-    if (row < 0 || column < 0 || row >= size[0] || column >= size[1]) return 0;
-    return map[row * size[1] + column];
-  }
-
-  proposalMask(number) {
-    if (!number) return null;
-    const { masks, runs, size } = this.proposals;
-    masks[number - 1] ??= new Mask(runs[number - 1], size[1], size[0]);
-    return masks[number - 1];
-  }
-
-  // ----------------------------------------------------------------------------- hover
-
-  hover(pixel) {
-    if (this.choosing) {
-      const number = pixel && this.inside(pixel) ? this.proposalAt(pixel) : 0;
-      if (number !== this.pointed) {
-        this.pointed = number;
-        if (number) this.say(`Automatic mask ${number}, IoU ${this.proposals.scores[number - 1].toFixed(2)}`);
-        this.paint();
-      }
-      return;
-    }
-    const asks =
-      pixel &&
-      this.mode === "point" &&
-      this.sign === 1 &&
-      this.usable &&
-      this.state.image.phase === "ready" &&
-      this.state.active === null &&
-      !this.marks.length &&
-      this.inside(pixel);
-    if (!asks) {
-      this.hoverNext = null;
-      if (this.preview) {
-        this.preview = null;
-        this.paint();
-      }
-      this.hoverWanted = false;
-      return;
-    }
-    this.hoverWanted = true;
-    this.hoverNext = this.whole(pixel);
-    this.sendHover();
-  }
-
-  /** One in flight; of those that come meanwhile only the last is sent. */
-  sendHover() {
-    if (this.hoverRequest || !this.hoverNext) return;
-    const [x, y] = this.hoverNext;
-    this.hoverNext = null;
-    const key = `${x},${y},${this.state.image.index}`;
-    if (key === this.hoverKey && this.preview) return;
-    this.hoverKey = key;
-    this.hoverSent += 1;
-    this.root.dataset.hoverSent = String(this.hoverSent);
-    this.hoverRequest = `${this.name}-hover-${this.hoverSent}`;
-    this.hoverTime = performance.now();
-    this.post({ kind: "hover", request: this.hoverRequest, x, y });
-  }
-
-  onHover(message, buffers) {
-    if (message.request !== this.hoverRequest) return;
-    this.hoverRequest = null;
-    this.hoverShown += 1;
-    const shown = this.hoverWanted && message.index === this.image?.index && buffers.length;
-    const [width, height] = this.image?.display ?? [1, 1];
-    this.preview = shown ? new Mask(readRuns(buffers[0]), width, height) : null;
-    this.paintNow();
-    this.root.dataset.hover = String(this.hoverShown);
-    this.sendHover();
-  }
-
-  // ----------------------------------------------------------------------------- pointer
-
-  position(event) {
-    const box = this.canvas.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
-  }
-
-  down(event) {
-    this.canvas.focus({ preventScroll: true });
-    this.cursor = null;
-    const at = this.position(event);
-    this.pointers.set(event.pointerId, at);
-    this.canvas.setPointerCapture(event.pointerId);
-    event.preventDefault();
-    if (this.pointers.size === 2) {
-      this.drag = { kind: "pinch" };
-      clearTimeout(this.press_);
-      return;
-    }
-    if (this.pointers.size > 2 || !this.image) return;
-    const pixel = this.view.toPixel(...at);
-    if (event.button === 1 || this.space) {
-      this.drag = { kind: "pan" };
-      this.panned = true;
-      return;
-    }
-    const negative = event.button === 2 || event.shiftKey || event.ctrlKey;
-    const label = negative ? 0 : this.sign;
-    if ((this.mode === "brush" || this.mode === "erase") && !this.choosing) {
-      const add = (this.mode === "brush") !== negative;
-      const radius = this.radius / this.view.scale;
-      this.drag = { kind: "stroke", stroke: [this.fine(pixel)], radius, add };
-      this.paint();
-      return;
-    }
-    this.drag = { kind: "click", start: at, pixel, label, box: null };
-    if (event.pointerType === "touch") {
-      this.press_ = setTimeout(() => {
-        if (this.drag?.kind !== "click" || this.drag.box) return;
-        this.drag = null;
-        navigator.vibrate?.(15);
-        this.click(pixel, 0);
-      }, LONG_PRESS);
-    }
-  }
-
-  move(event) {
-    const at = this.position(event);
-    const before = this.pointers.get(event.pointerId);
-    this.mouse = event.pointerType === "touch" ? null : at;
-    if (!before) {
-      this.cursor = null;
-      this.hover(this.image ? this.view.toPixel(...at) : null);
-      if (this.mode === "brush" || this.mode === "erase") this.paint();
-      return;
-    }
-    const drag = this.drag;
-    if (drag?.kind === "pinch") this.pinch(event.pointerId, at);
-    this.pointers.set(event.pointerId, at);
-    if (!drag || !this.image) return;
-    if (drag.kind === "pan") {
-      this.view.move(at[0] - before[0], at[1] - before[1]);
-    } else if (drag.kind === "stroke") {
-      const last = this.view.toCss(...drag.stroke[drag.stroke.length - 1]);
-      if (Math.hypot(at[0] - last[0], at[1] - last[1]) < 2) return;
-      drag.stroke.push(this.fine(this.view.toPixel(...at)));
-    } else if (drag.kind === "click" && !this.choosing) {
-      const far = Math.hypot(at[0] - drag.start[0], at[1] - drag.start[1]) > CLICK_SLOP;
-      if (far) clearTimeout(this.press_);
-      if (far || drag.box) {
-        const [a, b] = [this.whole(drag.pixel), this.whole(this.view.toPixel(...at))];
-        drag.box = [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1])];
-      }
-    }
-    this.paint();
-  }
-
-  up(event, cancelled = false) {
-    if (!this.pointers.delete(event.pointerId)) return;
-    clearTimeout(this.press_);
-    const drag = this.drag;
-    if (drag?.kind === "pinch") {
-      if (!this.pointers.size) this.drag = null;
-      return;
-    }
-    this.drag = null;
-    if (this.gone) this.send("hello");
-    if (!drag || !this.usable || cancelled) {
-      this.paint();
-      return;
-    }
-    if (drag.kind === "stroke") this.sendStroke(drag.stroke, drag.radius, drag.add);
-    else if (drag.kind === "click" && drag.box) this.sendBox(drag.box);
-    else if (drag.kind === "click") {
-      if (this.mode === "box" && !this.choosing) this.say("Drag from one corner of the box to the other");
-      else this.click(drag.pixel, drag.label);
-    }
-    this.paint();
-  }
-
-  pinch(id, at) {
-    const [other] = [...this.pointers].filter(([key]) => key !== id).map(([, value]) => value);
-    const before = this.pointers.get(id);
-    const distance = (p) => Math.hypot(p[0] - other[0], p[1] - other[1]) || 1;
-    const middle = (p) => [(p[0] + other[0]) / 2, (p[1] + other[1]) / 2];
-    const [from, to] = [middle(before), middle(at)];
-    this.view.move(to[0] - from[0], to[1] - from[1]);
-    this.zoom(distance(at) / distance(before), to);
-  }
-
-  zoom(factor, [x, y]) {
-    if (!this.image) return;
-    const smallest = Math.min(1, 40 / Math.max(this.image.width, this.image.height));
-    this.view.zoom(factor, x, y, smallest);
-    this.paint();
-  }
-
-  /** Strokes are finer than pixels, but not finer than can be seen. */
-  fine([x, y]) {
-    return [Math.round(x * 100) / 100, Math.round(y * 100) / 100];
-  }
-
-  // ----------------------------------------------------------------------------- keyboard
-
-  key(event) {
-    if (event.ctrlKey && event.key.toLowerCase() === "z") {
-      this.act(event.shiftKey ? "redo" : "undo");
-    } else if (event.ctrlKey || event.metaKey || event.altKey) return;
-    else if (!this.keyAction(event)) return;
-    event.preventDefault();
-    event.stopPropagation();
-  }
-
-  /** Whether the key meant something. */
-  keyAction(event) {
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const onButton = event.target.closest?.("button");
-    if (onButton && (key === "Enter" || key === " ")) return false; // it presses the button
-    if (event.target.matches?.("input[type=range]") && key.startsWith("Arrow")) return false;
-    const actions = {
-      v: "mode-point",
-      b: "mode-box",
-      g: "mode-brush",
-      e: "mode-erase",
-      t: "sign",
-      a: "automatic",
-      o: "outline",
-      f: "fit",
-      x: "export",
-      c: "commit",
-      Enter: "commit",
-      Delete: "delete",
-      Backspace: "delete",
-      PageDown: "next-image",
-      PageUp: "previous-image",
-      "?": "help",
-    };
-    const centre = [this.stage.clientWidth / 2, this.stage.clientHeight / 2];
-    if (key === "z") this.act(event.shiftKey ? "redo" : "undo");
-    else if (key === "n" && event.shiftKey) this.act("new");
-    else if (key === "n") this.walk(1);
-    else if (key === "p") this.walk(-1);
-    else if (key === "m") this.nextCandidate();
-    else if (/^[1-9]$/.test(key)) {
-      const name = this.state?.classes[Number(key) - 1];
-      if (name) this.send("label", { name });
-    } else if (key === "[" || key === "]") {
-      this.radius = Math.min(80, Math.max(2, this.radius + (key === "[" ? -2 : 2)));
-      this.radiusSlider.set(this.radius);
-    } else if (key === "+" || key === "=") this.zoom(1.25, centre);
-    else if (key === "-" || key === "_") this.zoom(0.8, centre);
-    else if (key === "Escape") this.escape();
-    else if (key === " ") this.space = true;
-    else if (key.startsWith("Arrow")) this.moveCursor(key, event.shiftKey);
-    else if (actions[key]) this.act(actions[key]);
-    else return false;
-    this.refresh();
-    this.paint();
-    return true;
-  }
-
-  escape() {
-    this.help.hidden = true;
-    this.picking = false;
-    this.drag = null;
-    this.corner = null;
-    this.cursor = null;
-    this.preview = null;
-  }
-
-  moveCursor(key, fine) {
-    if (!this.image) return;
-    const step = fine ? 1 : Math.max(1, Math.round(10 / this.view.scale));
-    const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key];
-    const start = this.cursor ?? [this.image.width / 2, this.image.height / 2];
-    this.cursor = this.whole([start[0] + dx * step, start[1] + dy * step]);
-    if (this.corner) this.drag = { box: this.spanned() };
-    this.canvas.setAttribute("aria-label", `Cursor at ${this.cursor.join(", ")}`);
-    this.hover(this.cursor);
-  }
-
-  spanned() {
-    const [a, b] = [this.corner, this.cursor];
-    return [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1])];
-  }
-
-  keyUp(event) {
-    if (event.key !== " ") return;
-    const pressed = this.space && !this.panned;
-    this.space = this.panned = false;
-    if (!pressed || !this.cursor || !this.usable) return;
-    event.preventDefault();
-    const label = event.shiftKey ? 0 : this.sign;
-    if (this.choosing || this.mode === "point") this.click(this.cursor, label);
-    else if (this.mode === "box" && !this.corner) this.corner = this.cursor;
-    else if (this.mode === "box") {
-      const box = this.spanned();
-      this.corner = this.drag = null;
-      this.sendBox(box);
-    } else {
-      this.sendStroke([this.cursor], this.radius / this.view.scale, (this.mode === "brush") === Boolean(label));
-    }
-  }
-
-  // ----------------------------------------------------------------------------- messages
-
-  send(kind, content = {}) {
-    this.requests += 1;
-    const request = `${this.name}-${this.requests}`;
-    this.pending.set(request, performance.now());
-    this.post({ kind, request, ...content });
-    if (kind !== "hello") this.root.dataset.state = this.stateName();
-    return request;
-  }
-
-  /** After a restart of the kernel the host refuses to send. */
-  post(message) {
-    try {
-      this.model.send(message);
-    } catch {
-      this.lose();
-    }
-  }
-
-  lose() {
-    this.gone = true;
-    this.pending.clear();
-    this.hoverRequest = this.sliding = null;
-    this.marks = [];
-    this.preview = null;
-    this.refresh();
-    this.say(this.veil.textContent, "error");
-    this.paint();
-  }
-
-  receive(message, buffers) {
-    if (message.kind === "image") this.onImage(message, buffers[0]);
-    else if (message.kind === "update") this.onUpdate(message, buffers);
-    else if (message.kind === "proposals") this.onProposals(message, buffers[0]);
-    else if (message.kind === "hover") this.onHover(message, buffers);
-  }
-
-  async onImage(message, buffer) {
-    const [width, height] = message.display;
-    this.incoming = message.index;
-    this.masks.clear();
-    const bitmap = await createImageBitmap(new Blob([buffer], { type: "image/jpeg" }));
-    if (this.incoming !== message.index) return; // another one came while it was unpacked
-    this.picture?.bitmap.close();
-    this.picture = { ...message, display: [width, height], bitmap };
-    this.placed = false;
-    this.stale = true;
-    this.preview = null;
-    this.candidatesKey = null;
-    this.unpack();
-    this.refresh();
-    this.paintNow();
-  }
-
-  onUpdate(message, buffers) {
-    this.gone = false;
-    this.pending.delete(message.request);
-    const changed = this.state?.image.index !== message.image.index;
-    if (changed) {
-      this.marks = [];
-      this.preview = this.pointed = this.drag = this.corner = this.cursor = null;
-      this.picking = false;
-      this.thumbnails = null;
-    }
-    this.state = message;
-    message.masks.forEach(({ id, version }, i) => {
-      this.masks.set(id, { version, runs: readRuns(buffers[i]) });
-    });
-    const alive = new Set(message.objects.map((each) => each.id));
-    for (const id of this.masks.keys()) if (!alive.has(id)) this.masks.delete(id);
-    const told = message.candidates;
-    if (told?.fresh) {
-      const small = buffers.slice(message.masks.length);
-      const [height, width] = told.size;
-      const masks = small.map((each) => new Mask(readRuns(each), width, height));
-      this.thumbnails = { size: told.size, region: told.region, masks, key: message.replies + this.name };
-    }
-    const waiting = [...this.pending.keys()].length > 0;
-    if (!waiting) this.marks = [];
-    if (message.request === this.sliding) {
-      this.sliding = null;
-      if (this.wanted !== message.threshold && message.status.level !== "error") this.slide(this.wanted);
-    }
-    if (message.status.level === "error" && message.automatic === null && !this.proposals) this.picking = false;
-    this.unpack();
-    this.refresh();
-    this.paintNow();
-  }
-
-  /** Masks become pictures when the size of the display is known. */
-  unpack() {
-    if (!this.image && !(this.incoming === this.state?.image.index)) return;
-    const display = this.image?.display;
-    if (!display) return;
-    for (const held of this.masks.values()) {
-      if (!held.mask) held.mask = new Mask(held.runs, ...display);
-    }
-  }
-
-  onProposals(message, buffer) {
-    const all = readRuns(buffer);
-    const [height, width] = message.size;
-    let start = 0;
-    const runs = message.runs.map((count) => all.subarray(start, (start += count)));
-    const map = idMap(runs, message.areas, width, height);
-    const canvas = document.createElement("canvas");
-    canvas.width = width;
-    canvas.height = height;
-    const context = canvas.getContext("2d");
-    const picture = context.createImageData(width, height);
-    const words = new Uint32Array(picture.data.buffer);
-    const palette = runs.map((_, i) => {
-      const hue = (i * 137.508) % 360; // the golden angle keeps neighbours apart
-      const part = (n) => {
-        const k = (n + hue / 30) % 12;
-        return Math.round(255 * (0.58 - 0.38 * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
-      };
-      return new Uint32Array(new Uint8Array([part(0), part(8), part(4), 255]).buffer)[0];
-    });
-    map.forEach((number, i) => {
-      if (number) words[i] = palette[number - 1];
-    });
-    context.putImageData(picture, 0, 0);
-    this.proposals = { ...message, runs, map, canvas, masks: [] };
-    if (!runs.length) this.picking = false;
-    this.refresh();
-    this.paint();
-  }
-
-  /** Say so when the kernel does not answer: it may be busy, restarted or gone. */
-  watch() {
-    const now = performance.now();
-    const oldest = Math.min(...this.pending.values(), this.hoverRequest ? this.hoverTime : Infinity);
-    if (now - oldest > PATIENCE && !this.gone) this.lose();
-  }
-
-  listen() {
-    const { canvas, root } = this;
-    const on = (target, name, handler, options) => target.addEventListener(name, handler, options);
-    on(canvas, "pointerdown", (event) => this.down(event));
-    on(canvas, "pointermove", (event) => this.move(event));
-    on(canvas, "pointerup", (event) => this.up(event));
-    on(canvas, "pointercancel", (event) => this.up(event, true));
-    on(canvas, "pointerleave", () => {
-      this.mouse = null;
-      this.hover(null);
-      this.paint();
-    });
-    on(canvas, "wheel", (event) => {
-      event.preventDefault();
-      const step = event.deltaMode === 1 ? 20 * event.deltaY : event.deltaY;
-      this.zoom(Math.exp(-step * (event.ctrlKey ? 0.01 : 0.0015)), this.position(event));
-    }, { passive: false });
-    on(this.veil, "click", () => this.gone && this.send("hello"));
-    on(root, "contextmenu", (event) => {
-      if (event.target.matches("input")) return;
-      event.preventDefault();
-      event.stopPropagation();
-    });
-    on(root, "keydown", (event) => this.key(event));
-    on(root, "keyup", (event) => this.keyUp(event));
-    this.onMessage = (message, buffers) => this.receive(message, buffers ?? []);
-    this.onComm = () => this.lose();
-    this.model.on("msg:custom", this.onMessage);
-    this.model.on("comm:close", this.onComm);
-    this.timer = setInterval(() => this.watch(), 1000);
-    this.sizes = new ResizeObserver(() => {
-      this.theme(); // not before: only now the element is in the page
-      this.paintNow();
-    });
-    this.sizes.observe(this.stage);
-    this.themes = new MutationObserver(() => {
-      this.theme();
-      this.paint();
-    });
-    const attributeFilter = ["class", "style", "data-theme", "data-jp-theme-light"];
-    for (const node of [document.documentElement, document.body]) {
-      this.themes.observe(node, { attributes: true, attributeFilter });
-    }
-    this.scheme = matchMedia("(prefers-color-scheme: dark)");
-    this.onScheme = () => this.theme();
-    this.scheme.addEventListener("change", this.onScheme);
-  }
-
-  close() {
-    clearInterval(this.timer);
-    clearTimeout(this.press_);
-    if (this.frame) cancelAnimationFrame(this.frame);
-    this.sizes.disconnect();
-    this.themes.disconnect();
-    this.scheme.removeEventListener("change", this.onScheme);
-    this.model.off("msg:custom", this.onMessage);
-    this.model.off("comm:close", this.onComm);
-    this.root.remove();
-  }
-}
-
-export default {
-  render({ model, el }) {
-    const page = new Page(model, el);
-    return () => page.close();
-  },
-};
+/* Made by `npm run build` in samjax/widget/src: change the sources there. */
+var _=class{scale=1;x=0;y=0;fitted=!0;fit(t,e,s,o){let n=Math.min(12,s/20);this.scale=Math.min((s-2*n)/t,(o-2*n)/e),this.
+scale=Math.max(this.scale,.001),this.x=(s-t*this.scale)/2,this.y=(o-e*this.scale)/2,this.fitted=!0}frame([t,e,s,o],n,r){
+let[a,h]=[Math.max(s-t,16),Math.max(o-e,16)],l=Math.min(n/a,r/h)/2;this.scale=Math.min(40,Math.max(this.scale,l)),this.x=
+n/2-(t+s)/2*this.scale,this.y=r/2-(e+o)/2*this.scale,this.fitted=!1}toCss([t,e]){return[(t+.5)*this.scale+this.x,(e+.5)*
+this.scale+this.y]}toPixel([t,e]){return[(t-this.x)/this.scale-.5,(e-this.y)/this.scale-.5]}zoom(t,[e,s],o){let n=Math.min(
+40,Math.max(o,this.scale*t));this.x=e-(e-this.x)*n/this.scale,this.y=s-(s-this.y)*n/this.scale,this.scale=n,this.fitted=
+!1}move(t,e){this.x+=t,this.y+=e,this.fitted=!1}hold(t,e,s,o){this.x=Math.min(s-40,Math.max(40-t*this.scale,this.x)),this.
+y=Math.min(o-40,Math.max(40-e*this.scale,this.y))}};function P([i,t],{width:e,height:s}){return i>=-.5&&t>=-.5&&i<=e-.5&&
+t<=s-.5}function j([i,t],{width:e,height:s}){let o=(n,r)=>Math.min(r-1,Math.max(0,Math.round(n)));return[o(i,e),o(t,s)]}
+function $([i,t]){return[Math.round(i*100)/100,Math.round(t*100)/100]}function I(i,t){return[Math.min(i[0],t[0]),Math.min(
+i[1],t[1]),Math.max(i[0],t[0]),Math.max(i[1],t[1])]}var D=class{#t=null;#e=0;#s=0;constructor(t){this.page=t}get sliding(){return this.#t!==null}forget(){this.#t=null}answered(t){
+if(t.request!==this.#t)return;this.#t=null,this.#e!==this.#s&&t.status.level!=="error"&&this.slide(this.#e)}settle(){this.#t!==
+null&&this.#e!==this.#s&&this.#i()}#i(){this.#s=this.#e,this.#t=this.page.kernel.send("set_threshold",{threshold:this.#e})}click(t,e){
+let{state:s,automatic:o,kernel:n}=this.page,{image:r}=s;if(!r||!s.usable||!P(t,r))return;if(o.choosing){let l=o.at(t);l&&
+n.send("pick",{index:l-1});return}let[a,h]=j(t,r);this.#o({kind:"point",point:[a,h],label:e}),n.send("click",{x:a,y:h,label:e})}lasso(t,e){
+if(t.length<4){this.click(e,1);return}let s=this.page.automatic.inside(t);s.length?this.page.kernel.send("pick_many",{indices:s}):
+this.page.say("No automatic masks inside of the lasso")}box(t){let[e,s,o,n]=t;this.#o({kind:"box",box:t});let{mode:r,separate:a}=this.
+page.state;this.page.kernel.send("box",{x0:e,y0:s,x1:o,y1:n,new:r==="box"&&a})}stroke(t,e,s){if(!s&&!this.page.state.active){
+this.page.say("Nothing to erase from: select an object first","error");return}this.#o({kind:"stroke",points:t,radius:e,add:s}),
+this.page.kernel.send("brush",{points:t,radius:e,add:s})}#o(t){this.page.state.preview=null,this.page.state.marks.push(t),
+this.page.painter.paint()}slide(t){this.page.state.told&&(this.#e=t,this.#t===null&&this.#i())}walk(t){let{told:e}=this.
+page.state,s=e?.objects.map(a=>a.id)??[];if(!e||!s.length)return;let o=e.active===null?-1:s.indexOf(e.active),n=t>0?0:s.
+length-1,r=o<0?n:o+t;r>=0&&r<s.length?this.select(s[r]):this.page.kernel.send("new_object")}select(t){this.page.state.selected.
+clear(),this.page.kernel.send("select",{object_id:t})}toggle(t){let{told:e,selected:s}=this.page.state;e?.active===null&&
+!s.size?this.select(t):!s.delete(t)&&t!==e?.active&&s.add(t),this.page.refresh(),this.page.painter.paint()}selectAt(t,e){
+let{state:s,kernel:o}=this.page,n=s.objectAt(t);return n&&e?this.toggle(n.id):n&&n.id!==s.told?.active?this.select(n.id):
+!n&&!e&&s.active&&o.send("new_object"),!n&&!e&&s.selected.clear(),n!==null}combine(t){let{state:e,kernel:s}=this.page;if(e.
+chosen.length<2){this.page.say("Select two objects or more: click on the others with Shift","error");return}s.send(t,{object_ids:e.
+chosen}),e.selected.clear()}toggleShown(t,e){t.delete(e)||t.add(e),this.page.refresh(),this.page.painter.paint()}toggleAll(){
+let{hidden:t,hiddenClasses:e,told:s}=this.page.state;if(t.size||e.size)t.clear(),e.clear();else for(let{id:o}of s?.objects??
+[])t.add(o)}nextCandidate(){let t=this.page.state.told?.candidates;t&&this.page.kernel.send("choose",{index:(t.rank+1)%t.
+scores.length})}classAt(t){let e=this.page.state.told?.classes[t];e&&this.page.kernel.send("label",{name:e})}};function c(i,t="",e={},s=[]){let o=document.createElement(i);t&&(o.className=t);for(let[n,r]of Object.entries(e))o.setAttribute(
+n,String(r));return o.append(...s),o}function S(i){let t=i.getContext("2d");if(!t)throw new Error("the browser gives no \
+2D canvas");return t}function E(i,t,{min:e,max:s,step:o,value:n},r){let a=c("input",i,{type:"range",min:e,max:s,step:o,"\
+aria-label":t});a.value=String(n);let h=c("output","",{},[String(n)]);return a.addEventListener("input",()=>{h.textContent=
+a.value,r(Number(a.value))}),{row:c("label","samjax-slider",{},[c("span","",{},[t]),a,h]),set:p=>{a.matches(":active")||
+(a.value=String(p),h.textContent=String(p))},from:p=>a.setAttribute("min",String(p))}}function L(i,t,e,s,o){let n=new Map;
+for(let a of i.children)n.set(a.dataset.key,a);let r=i.firstElementChild;for(let a of t){let h=e(a),l=n.get(h);n.delete(
+h),l||(l=s(a),l.dataset.key=h),l===r?r=r.nextElementSibling:i.insertBefore(l,r),o(l,a)}for(let a of n.values())a.remove()}
+function g(i,t){i.textContent!==t&&(i.textContent=t)}function lt(i){let t=i;for(;t;){let e=getComputedStyle(t).backgroundColor.
+match(/[\d.]+/g)?.map(Number)??[];if(e.length>=3&&(e.length===3||e[3]>.5)){let[o,n,r]=e;return .299*o+.587*n+.114*r<128?
+"dark":"light"}let s=t.getRootNode();t=t.parentElement??(s instanceof ShadowRoot?s.host:null)}return matchMedia("(prefer\
+s-color-scheme: dark)").matches?"dark":"light"}function A(i){let t=ArrayBuffer.isView(i)?i:new Uint8Array(i),{byteOffset:e,byteLength:s}=t;return new Uint32Array(t.buffer.
+slice(e,e+s))}function ct(i,t,e){let s=Array.from({length:e},()=>[]),o=0;for(let n=0;n<i.length;n++){let r=o+i[n];if(n%2)
+for(let a=o;a<r;){let h=Math.floor(a/t),l=Math.min(r,(h+1)*t);s[h].push(a-h*t,l-h*t),a=l}o=r}return s}function dt(i){let t=null;
+for(let e=0;e<i.length;e++){let s=i[e];if(!s.length)continue;let o=s[s.length-1];t=t?[Math.min(t[0],s[0]),t[1],Math.max(
+t[2],o),e+1]:[s[0],e,o,e+1]}return t}function Ut(i,t){let e=[],s=0,o=0;for(;s<i.length||o<t.length;){let n=s<i.length?i[s]:
+Number.POSITIVE_INFINITY,r=o<t.length?t[o]:Number.POSITIVE_INFINITY;n!==r&&e.push(Math.min(n,r)),n<=r&&s++,r<=n&&o++}return e}
+function B(i,t){let e=new Map,s=[];for(let o=0;o<=i.length;o++){let n=i[o]??[];if(!n.length&&!s.length)continue;let r=Ut(
+s,n);for(let h=0;h<r.length;h+=2)t(r[h],o,r[h+1],o);let a=new Set(n);for(let[h,l]of e)a.has(h)||(t(h,l,h,o),e.delete(h));
+for(let h of n)e.has(h)||e.set(h,o);s=n}}function ut(i,t,e,s){let o=new Uint16Array(e*s),n=t.map((r,a)=>a).sort((r,a)=>t[a]-
+t[r]);for(let r of n){let a=i[r],h=0;for(let l=0;l<a.length;l++)l%2&&o.fill(r+1,h,h+a[l]),h+=a[l]}return o}function pt(i,t,e){
+let s=i[e];if(!s)return!1;let o=0;for(;o<s.length&&s[o]<=t;)o++;return o%2===1}function ft(i){let t=0;for(let e of i)for(let s=0;s<
+e.length;s+=2)t+=e[s+1]-e[s];return t}function rt(i){return new Uint32Array(new Uint8Array([...i,255]).buffer)[0]}var x=class{#t;#e;#s="";#i;constructor(t,e,s){
+this.rows=ct(t,e,s),this.box=dt(this.rows),this.width=e,this.height=s}get area(){return this.#i??=ft(this.rows),this.#i}at(t,e){
+return pt(this.rows,Math.floor(t*this.width),Math.floor(e*this.height))}get outline(){if(!this.#t){let t=new Path2D;B(this.
+rows,(e,s,o,n)=>{t.moveTo(e,s),t.lineTo(o,n)}),this.#t=t}return this.#t}fill(t){if(!this.box)return null;let e=t.join();
+if(this.#e&&this.#s===e)return this.#e;let[s,o,n,r]=this.box,a=document.createElement("canvas");a.width=n-s,a.height=r-o;
+let h=S(a),l=h.createImageData(a.width,a.height),d=new Uint32Array(l.data.buffer),u=rt(t);for(let p=o;p<r;p++){let f=this.
+rows[p],m=(p-o)*a.width-s;for(let b=0;b<f.length;b+=2)d.fill(u,m+f[b],m+f[b+1])}return h.putImageData(l,0,0),this.#s=e,this.#e=
+a,a}};function gt(i){let t=[new Map,new Map];B(i,(n,r,a,h)=>{let l=r===h?0:1;t[l].set(`${n},${r}`,[a,h]),t[l].set(`${a},${h}`,
+[n,r])});let e=[],[s,o]=t;for(let n of s.keys()){let r=[],a=n;for(;s.has(a);){let h=s.get(a);s.delete(a),s.delete(h.join());
+let l=o.get(h.join());r.push(h,l),a=l.join()}r.length&&e.push(r)}return e}function bt(i,t){if(i.length<5)return i;let e=0;
+for(let r=1;r<i.length;r++)at(i[r],i[0])>at(i[e],i[0])&&(e=r);let s=mt(i.slice(0,e+1),t),o=mt([...i.slice(e),i[0]],t),n=[
+...s.slice(0,-1),...o.slice(0,-1)];return n.length<3?i:n}function mt(i,t){let e=new Uint8Array(i.length);e[0]=e[i.length-
+1]=1;let s=[[0,i.length-1]];for(let o=s.pop();o;o=s.pop()){let[n,r]=o,a=t,h=-1;for(let l=n+1;l<r;l++){let d=wt(i[l],i[n],
+i[r]);d>a&&(a=d,h=l)}h<0||(e[h]=1,s.push([n,h],[h,r]))}return i.filter((o,n)=>e[n])}function at(i,t){return Math.hypot(i[0]-
+t[0],i[1]-t[1])}function wt([i,t],e,s){let[o,n]=[s[0]-e[0],s[1]-e[1]],r=o*o+n*n,a=r?((i-e[0])*o+(t-e[1])*n)/r:0,h=Math.min(
+1,Math.max(0,a));return Math.hypot(i-e[0]-h*o,t-e[1]-h*n)}function kt(i,t,e,s){let o=e,n=null;return i.forEach((r,a)=>{r.
+forEach((h,l)=>{let d=at(h,t);d>o||(o=d,n={ring:a,vertex:l,edge:!1})})}),n||(o=s,i.forEach((r,a)=>{r.forEach((h,l)=>{let d=wt(
+t,h,r[(l+1)%r.length]);d>o||(o=d,n={ring:a,vertex:l,edge:!0})})}),n)}function vt(i,[t,e]){let s=!1;return i.forEach(([o,
+n],r)=>{let[a,h]=i[(r+1)%i.length];n>e!=h>e&&t<(a-o)*(e-n)/(h-n)+o&&(s=!s)}),s}function Wt(i){let t=i*137.508%360,e=s=>{let o=(s+t/30)%12;return Math.round(255*(.58-.38*Math.max(-1,Math.min(o-3,9-o,1))))};
+return[e(0),e(8),e(4)]}var U=class{floor=0;#t=c("span");#e=E("samjax-score","IoU from",{min:0,max:1,step:.01,value:0},t=>{
+this.floor=t,this.#i(),this.page.painter.paint()});node=c("div","samjax-automatic",{hidden:""},[this.#e.row,this.#t]);#s=c(
+"input","samjax-filter",{type:"search",placeholder:"find: a dog . a cat .","aria-label":"Find what phrases name, separat\
+ed by dots"});field=c("form","samjax-find",{hidden:""},[this.#s]);picking=!1;pointed=0;loaded=null;constructor(t){this.page=
+t,this.field.addEventListener("submit",e=>{e.preventDefault();let s=this.#s.value.trim();!s||!t.state.usable||t.state.told?.
+automatic!==null||(this.picking=!0,t.kernel.send("find",{text:s}),t.focus())}),this.#s.addEventListener("keydown",e=>e.key===
+"Escape"&&t.focus())}get choosing(){return this.picking?this.here:null}get here(){return this.loaded&&this.loaded.index===
+this.page.state.image?.index?this.loaded:null}toggle(){let{state:t,kernel:e}=this.page;this.choosing?this.picking=!1:this.
+here?this.picking=!0:t.usable&&t.told?.automatic===null&&(this.picking=!0,e.send("automatic"))}leave(){this.picking=!1,this.
+pointed=0}answered({status:t,automatic:e}){t.level==="error"&&e===null&&!this.here&&(this.picking=!1)}receive(t,e){let s=this.
+loaded;this.loaded=this.load(t,A(e)),this.loaded.runs.length||(this.picking=!1),s?.index===t.index&&String(s.scores)===String(
+t.scores)||(this.floor=t.floor),this.#e.from(t.least),this.#e.set(this.floor),this.#i(),this.page.refresh(),this.page.painter.
+paint()}load(t,e){let s=0,o=t.runs.map(l=>(s+=l,e.subarray(s-l,s))),[n,r]=t.size,a=document.createElement("canvas");a.width=
+r,a.height=n;let h=[];return{...t,runs:o,map:new Uint16Array(0),canvas:a,masks:h}}#i(){let{loaded:t,floor:e}=this;if(!t)
+return;let{scores:s,areas:o,canvas:n}=t,r=s.map(f=>f>=e),a=t.runs.map((f,m)=>r[m]?f:[]);t.map=ut(a,o,n.width,n.height);let h=S(
+n),l=h.createImageData(n.width,n.height),d=new Uint32Array(l.data.buffer),u=a.map((f,m)=>rt(Wt(m))),{map:p}=t;for(let f=0;f<
+p.length;f++)p[f]&&(d[f]=u[p[f]-1]);h.putImageData(l,0,0),g(this.#t,`${r.filter(Boolean).length} of ${s.length} masks`),
+this.pointed=0}refresh(){this.node.hidden=!this.choosing,this.field.hidden=!this.page.state.told?.detector}inside(t){let{
+here:e}=this,{image:s}=this.page.state;if(!e||!s)return[];let[o,n]=e.size,[r,a]=[s.width/n,s.height/o],h=new Uint32Array(
+e.scores.length+1),l=new Uint32Array(e.scores.length+1),d=Math.max(1,Math.round(Math.max(n,o)/512));for(let u=0;u<o;u+=d)
+for(let p=0;p<n;p+=d){let f=e.map[u*n+p];if(!f)continue;h[f]++;let m=[(p+.5)*r-.5,(u+.5)*a-.5];vt(t,m)&&l[f]++}return e.
+scores.flatMap((u,p)=>l[p+1]>.6*h[p+1]?[p]:[])}at([t,e]){let{here:s}=this,{image:o}=this.page.state;if(!s||!o)return 0;let[
+n,r]=s.size,a=Math.floor((t+.5)*r/o.width),h=Math.floor((e+.5)*n/o.height);return h<0||a<0||h>=n||a>=r?0:s.map[h*r+a]}point(t){
+let{image:e}=this.page.state,s=t&&e&&P(t,e)?this.at(t):0;if(s===this.pointed)return;this.pointed=s;let o=this.here?.scores[s-
+1],n=this.here?.labels[s-1]??`Automatic mask ${s}`;o!==void 0&&this.page.say(`${n}, IoU ${o.toFixed(2)}`),this.page.painter.
+paint()}get chosen(){let{here:t,pointed:e}=this;return!t||!e?null:(t.masks[e-1]??=new x(t.runs[e-1],t.size[1],t.size[0]),
+t.masks[e-1])}};function xt(i,t,{points:e,radius:s,add:o},n){i.save(),i.lineCap="round",i.lineJoin="round",i.lineWidth=2*s*t.scale,i.strokeStyle=
+o?`rgba(${n}, 0.6)`:"rgba(15, 23, 42, 0.55)",i.beginPath(),i.moveTo(...t.toCss(e[0]));for(let r of e)i.lineTo(...t.toCss(
+r));i.stroke(),i.restore()}function yt(i,t,[e,s,o,n]){let[r,a]=t.toCss([e,s]),[h,l]=t.toCss([o,n]);i.save(),i.lineWidth=
+3.5,i.strokeStyle="rgba(15, 23, 42, 0.5)",i.strokeRect(r,a,h-r,l-a),i.lineWidth=1.5,i.strokeStyle="#fff",i.setLineDash([
+7,4]),i.strokeRect(r,a,h-r,l-a),i.restore()}function Mt(i,t,e,s){let[o,n]=t.toCss(e),r=a=>{if(i.beginPath(),s)i.arc(o,n,
+a,0,2*Math.PI);else{let h=a*1.2;i.moveTo(o,n-h),i.lineTo(o+h,n),i.lineTo(o,n+h),i.lineTo(o-h,n),i.closePath()}};i.save(),
+i.shadowColor="rgba(0, 0, 0, 0.45)",i.shadowBlur=4,i.fillStyle="#fff",r(8.5),i.fill(),i.shadowColor="transparent",i.fillStyle=
+s?"#16a34a":"#dc2626",r(6.8),i.fill(),i.strokeStyle="#fff",i.lineWidth=1.8,i.beginPath(),i.moveTo(o-3.2,n),i.lineTo(o+3.2,
+n),s&&(i.moveTo(o,n-3.2),i.lineTo(o,n+3.2)),i.stroke(),i.restore()}function jt(i,t,e){i.save(),i.beginPath();for(let s of e)
+i.lineTo(...t.toCss(s));i.closePath(),i.fillStyle="rgba(255, 255, 255, 0.15)",i.fill(),i.lineWidth=3.5,i.strokeStyle="rg\
+ba(15, 23, 42, 0.5)",i.stroke(),i.lineWidth=1.5,i.strokeStyle="#fff",i.setLineDash([7,4]),i.stroke(),i.restore()}function St(i,t,e){
+i.save();for(let[s,o]of[["rgba(15, 23, 42, 0.6)",3.5],["#fff",1.5]]){i.strokeStyle=s,i.lineWidth=o,i.beginPath();for(let n of e){
+i.moveTo(...t.toCss(n[n.length-1]));for(let r of n)i.lineTo(...t.toCss(r))}i.stroke()}i.fillStyle="#fff",i.strokeStyle="\
+rgba(15, 23, 42, 0.8)",i.lineWidth=1.25,i.beginPath();for(let s of e)for(let o of s){let[n,r]=t.toCss(o);i.rect(n-3,r-3,
+6,6)}i.fill(),i.stroke(),i.restore()}function Et(i,[t,e],{ring:s,cross:o}){i.save();for(let[n,r]of[["rgba(15, 23, 42, 0.\
+6)",3],["#fff",1.25]]){if(i.strokeStyle=n,i.lineWidth=r,i.beginPath(),s!==null&&i.arc(t,e,s,0,2*Math.PI),o)for(let[a,h]of[
+[1,0],[-1,0],[0,1],[0,-1]])i.moveTo(t+4*a,e+4*h),i.lineTo(t+14*a,e+14*h);i.stroke()}i.restore()}var ht=[30,144,255],Kt=[59,130,246],Ht=[255,255,255],W=class{#t=null;#e=!1;#s=!0;#i="";#o=[];constructor(t){this.page=t,
+this.canvas=t.canvas,this.context=S(t.canvas),this.base=document.createElement("canvas")}get#n(){return this.page.state.
+fills?this.page.state.opacity:0}paint(){this.#t??=requestAnimationFrame(()=>this.paintNow())}newImage(){this.#e=!1,this.#s=
+!0}spoil(){this.#s=!0}close(){this.#t&&cancelAnimationFrame(this.#t)}paintNow(){this.#t&&cancelAnimationFrame(this.#t),this.#t=
+null;let{canvas:t,context:e,page:s}=this,{state:o,view:n}=s,{image:r}=o,a=devicePixelRatio||1,[h,l]=[s.stage.clientWidth,
+s.stage.clientHeight];if(!h||!l)return;let[d,u]=[Math.round(h*a),Math.round(l*a)];(t.width!==d||t.height!==u)&&(t.width=
+d,t.height=u,this.#s=!0),r&&(n.fitted||!this.#e)&&(n.fit(r.width,r.height,h,l),this.#e=!0),r&&n.hold(r.width,r.height,h,
+l),this.#r(d,u,a),e.setTransform(1,0,0,1,0,0),e.clearRect(0,0,d,u),e.drawImage(this.base,0,0),s.zoomText.textContent="",
+!(!r||!o.told)&&(e.setTransform(a,0,0,a,0,0),this.#l(),this.#d(),this.#u(),Object.assign(t.dataset,{imageWidth:r.width,imageHeight:r.
+height,scale:n.scale,offsetX:n.x+n.scale/2,offsetY:n.y+n.scale/2}),s.zoomText.textContent=`${r.width} x ${r.height}   ${Math.
+round(100*n.scale)}%`,s.root.dataset.decoded=String(o.told.replies))}#r(t,e,s){let{base:o,page:n}=this,{state:r,view:a}=n,
+{image:h}=r,l=r.held.filter(({each:v})=>v.id!==r.told?.active),d=this.#n*(n.automatic.choosing?.5:1),u=l.map(({each:v,version:z,
+colour:nt})=>[v.id,z,nt,r.selected.has(v.id)].join()),p=[t,e,h?.index,a.scale,a.x,a.y],f=[n.root.dataset.theme,d,r.outlines,
+r.brightness,r.contrast],m=[...p,...f].join(),b=m===this.#i&&!this.#s,w=this.#o,k=b&&w.length<=u.length&&w.every((v,z)=>v===
+u[z]);this.#i=m,this.#o=u,this.#s=!1;let M=S(o);if(k||(o.width=t,o.height=e,h&&this.#a(M,h,s)),!!h){M.setTransform(s,0,0,
+s,0,0);for(let{each:v,mask:z,colour:nt}of l.slice(k?w.length:0)){let Bt=r.selected.has(v.id)?{width:3,outline:!0,dash:[7,
+5]}:{width:1.5};this.#h(z,nt,{context:M,opacity:d,...Bt})}}}#a(t,e,s){let{state:o,view:n}=this.page;t.setTransform(s,0,0,
+s,0,0),t.imageSmoothingEnabled=n.scale*s<3,t.imageSmoothingQuality="high";let[r,a]=[e.width*n.scale,e.height*n.scale];t.
+shadowColor="rgba(0, 0, 0, 0.22)",t.shadowBlur=5*s,t.fillStyle="#808080",t.fillRect(n.x+1,n.y+1,r-2,a-2),t.shadowColor="\
+transparent",(o.brightness!==1||o.contrast!==1)&&(t.filter=`brightness(${o.brightness}) contrast(${o.contrast})`),t.drawImage(
+e.bitmap,n.x,n.y,r,a),t.filter="none"}#h(t,e,s={}){let{state:o,view:n}=this.page,{context:r=this.context,opacity:a=this.#n,
+width:h=2,dash:l}=s,{outline:d=o.outlines}=s,{image:u}=o,p=t.fill(e);if(!t.box||!p||!u)return;let[f,m,b,w]=t.box,k=u.width/
+t.width*n.scale,M=u.height/t.height*n.scale;if(r.save(),r.translate(n.x,n.y),r.imageSmoothingEnabled=k<1,r.globalAlpha=a,
+a){let v=[(b-f)*k,(w-m)*M];r.drawImage(p,f*k,m*M,...v)}d&&(r.scale(k,M),r.lineCap="square",r.globalAlpha=.55,r.strokeStyle=
+"#fff",r.lineWidth=(h+1.5)/k,r.stroke(t.outline),r.globalAlpha=1,r.strokeStyle=`rgb(${e})`,r.lineWidth=h/k,l&&r.setLineDash(
+l.map(v=>v/k)),r.stroke(t.outline)),r.restore()}#l(){let{state:t,automatic:e}=this.page,{choosing:s}=e;if(s){this.#c(s.canvas);
+let n=e.chosen;n&&this.#h(n,Ht,{opacity:.35,outline:!0})}let o=t.held.find(({each:n})=>n.id===t.told?.active);o&&this.#h(
+o.mask,o.colour,{width:2.5}),t.preview&&!t.marks.length&&!s&&this.#h(t.preview,Kt,{opacity:.3,width:1.5,outline:!0})}#c(t){
+let{context:e}=this,{state:s,view:o}=this.page;if(!s.image)return;e.save(),e.imageSmoothingEnabled=!1,e.globalAlpha=.4;let n=[
+s.image.width*o.scale,s.image.height*o.scale];e.drawImage(t,o.x,o.y,...n),e.restore()}#d(){let{context:t}=this,{state:e,
+view:s,automatic:o,editor:n}=this.page,r=e.active,{drag:a}=e,h=[...e.marks];if(n.on&&!o.choosing)St(t,s,n.rings);else if(r&&
+!o.choosing){r.box&&h.push({kind:"box",box:r.box});for(let[d,u,p]of r.points)h.push({kind:"point",point:[d,u],label:p})}
+(a?.kind==="click"||a?.kind==="cursor")&&a.box&&h.push({kind:"box",box:a.box}),a?.kind==="stroke"&&h.push(a),a?.kind==="\
+lasso"&&a.points.length>1&&jt(t,s,a.points);let l=r?e.colourOf(r):ht;for(let d of h)d.kind==="stroke"&&xt(t,s,d,l);for(let d of h)
+d.kind==="box"&&yt(t,s,d.box);for(let d of h)d.kind==="point"&&Mt(t,s,d.point,d.label)}#u(){let{state:t,view:e,automatic:s}=this.
+page,o=t.mode==="brush"||t.mode==="erase",n=t.cursor?e.toCss(t.cursor):t.mouse;if(!n||s.choosing||!o&&!t.cursor)return;let r=o?
+t.radius:null;Et(this.context,n,{ring:r,cross:!!t.cursor})}};var K=class{node=c("div","samjax-candidates",{role:"group","aria-label":"Masks"});#t=null;constructor(t){this.page=t}forget(){
+this.#t=null}refresh(){let{state:t}=this.page,{told:e,thumbnails:s,active:o}=t;if(!e)return;let{candidates:n}=e,r=o?t.colourOf(
+o):ht,a=n?JSON.stringify([n.scores,n.rank,s?.key,r]):"";if(a===this.#t)return;this.#t=a;let h=Math.max(3,n?.scores.length??
+0);L(this.node,Array.from({length:h},(l,d)=>d),l=>`${l}${n&&l<n.scores.length?"":" none"}`,l=>this.#e(l),(l,d)=>{n&&d<n.
+scores.length&&this.#s(l,n,d,r)})}#e(t){let e=this.page.state.told?.candidates;if(!e||t>=e.scores.length)return c("div",
+"samjax-place");let s=c("button","samjax-candidate",{type:"button","data-candidate":t,title:"Take this mask (M)"},[c("ca\
+nvas","",{"aria-hidden":"true"}),c("small")]);return s.addEventListener("click",()=>this.page.kernel.send("choose",{index:t})),
+s}#s(t,{scores:e,rank:s},o,n){let[r,a]=t.children,h=e[o].toFixed(2);t.setAttribute("aria-pressed",String(o===s)),t.setAttribute(
+"aria-label",`Mask ${o+1} of ${e.length}, IoU ${h}`),g(a,h),this.#i(r,o,n)}#i(t,e,s){let{thumbnails:o,image:n}=this.page.
+state;if(!o||e>=o.masks.length)return;let{masks:r,size:a,region:h}=o,[l,d]=a;t.width=d,t.height=l;let u=S(t),[p,f,m,b]=h;
+if(n){let M=[p,f,m-p,b-f];u.drawImage(n.bitmap,...M,0,0,d,l)}let w=r[e],k=w.fill(s);!w.box||!k||(u.globalAlpha=.6,u.drawImage(
+k,w.box[0],w.box[1]),u.globalAlpha=1,u.strokeStyle=`rgb(${s})`,u.stroke(w.outline))}};var Ct=({state:i})=>i.active?.opened??!1,$t=[{id:"review",title:"Review opened objects one by one, the most doubtful fir\
+st",keys:["q"],group:"review",enabled:({state:i})=>!!i.told?.review,pressed:({review:i})=>i.on,run:({review:i})=>i.toggle()},
+{id:"accept",title:"Accept the opened object, and go to the next",keys:["y"],group:"review",enabled:Ct,run:({kernel:i})=>{
+i.send("accept",{object_id:null})}},{id:"reject",title:"Reject the opened object, which is removed, and go to the next",
+keys:["w"],group:"review",enabled:Ct,run:({kernel:i})=>{i.send("reject",{object_id:null})}},{id:"next-review",title:"Nex\
+t object to review, without a decision",keys:["u"],group:"review",enabled:({state:i})=>!!i.told?.review,run:({kernel:i})=>{
+i.send("next_review")}}];var C=i=>t=>{t.kernel.send(i)},T=({state:i})=>i.active!==null,Lt=({stage:i})=>[i.clientWidth/2,i.clientHeight/2],y=[{id:"\
+previous-image",title:"Previous image",keys:["PageUp"],group:"images",enabled:({state:i})=>(i.told?.image.index??0)>0,run:C(
+"previous_image")},{id:"next-image",title:"Next image",keys:["PageDown"],group:"images",enabled:({state:{told:i}})=>i!==
+null&&i.image.index<i.image.count-1,run:C("next_image")},{id:"images",title:"List of images",keys:["i"],group:"images",pressed:({
+images:i})=>!i.node.hidden,run:({images:i})=>i.toggle()},...O("select","Select: click on a mask, with Shift on several",
+"s"),...O("point","Point: click on the object, right-click beside it, drag a box","v"),...O("box","Box: drag around an o\
+bject; a click selects the mask there","b"),...O("brush","Brush: paint onto the mask","g"),...O("erase","Eraser: paint o\
+ff the mask","e"),...O("edit","Outline: drag vertices, click on an edge for a new one, right-click removes","r"),{id:"se\
+parate",title:"Each box is a new object",keys:["Shift+b"],group:"tools",pressed:({state:i})=>i.separate,run:({state:i})=>{
+i.separate=!i.separate}},{id:"sign",title:"Next clicks are negative",keys:["t"],group:"tools",pressed:({state:i})=>i.sign===
+0,run:({state:i})=>{i.sign=1-i.sign}},{id:"undo",title:"Undo",keys:["z","Ctrl+z"],group:"history",enabled:({state:i})=>i.
+told?.undo??!1,run:C("undo")},{id:"redo",title:"Redo",keys:["Shift+z","Ctrl+Shift+z"],group:"history",enabled:({state:i})=>i.
+told?.redo??!1,run:C("redo")},{id:"commit",title:"Done with this object",keys:["Enter","c"],group:"object",enabled:T,run:C(
+"commit")},{id:"new",title:"New object",keys:["Shift+n"],group:"object",enabled:T,run:C("new_object")},{id:"delete",title:"\
+Delete object",keys:["Delete","Backspace"],group:"object",enabled:T,run:({kernel:i})=>{i.send("delete",{object_id:null})}},
+{id:"duplicate",title:"Duplicate the object",keys:["d"],group:"edit",enabled:T,run:C("duplicate")},{id:"split",title:"Sp\
+lit into connected parts",keys:["k"],group:"edit",enabled:T,run:C("split")},{id:"merge",title:"Merge the selected object\
+s",keys:["j"],group:"edit",enabled:({state:i})=>i.chosen.length>1,run:({actions:i})=>i.combine("merge")},{id:"subtract",
+title:"Subtract the other selected objects from the active one",keys:["Shift+j"],group:"edit",enabled:({state:i})=>i.chosen.
+length>1,run:({actions:i})=>i.combine("subtract")},{id:"shrink",title:"Shrink by a pixel",keys:[","],group:"edit",enabled:T,
+run:({kernel:i})=>{i.send("grow",{pixels:-1})}},{id:"grow",title:"Grow by a pixel",keys:["."],group:"edit",enabled:T,run:({
+kernel:i})=>{i.send("grow",{pixels:1})}},{id:"hide",title:"Hide or show the object; all objects if none is active",keys:[
+"h"],group:"show",pressed:({state:i})=>i.hidden.size+i.hiddenClasses.size>0,run:({state:i,actions:t,kernel:e})=>{let{active:s}=i;
+s?(i.hidden.add(s.id),e.send("new_object")):t.toggleAll()}},{id:"next-object",title:"Next object",keys:["n"],run:({actions:i})=>i.
+walk(1)},{id:"previous-object",title:"Previous object",keys:["p"],run:({actions:i})=>i.walk(-1)},{id:"candidate",title:"\
+Next of the candidate masks",keys:["m"],run:({actions:i})=>i.nextCandidate()},{id:"class",title:"Class of the object",keys:[
+"1","2","3","4","5","6","7","8","9"],shown:"1 - 9",run:({actions:i},t)=>i.classAt(Number(t)-1)},{id:"automatic",title:"A\
+utomatic masks to pick from",keys:["a"],group:"show",enabled:({state:i})=>i.usable&&i.told?.automatic===null,pressed:({automatic:i})=>i.
+choosing!==null,run:({automatic:i})=>i.toggle()},...$t,{id:"multimask",title:"Three candidates to choose from",keys:["Sh\
+ift+m"],group:"show",enabled:({state:i})=>i.told!==null,pressed:({state:i})=>i.told?.multimask??!1,run:({kernel:i,state:t})=>{
+i.send("set_multimask",{on:!t.told?.multimask})}},{id:"colour",title:"Colour by class",keys:["l"],group:"show",pressed:({
+state:i})=>i.colourBy==="class",run:({state:i})=>{i.colourBy=i.colourBy==="class"?"object":"class"}},{id:"fill",title:"O\
+utlines only, without fill",keys:["Shift+o"],group:"show",pressed:({state:i})=>!i.fills,run:({state:i})=>{i.fills=!i.fills,
+i.fills||(i.outlines=!0)}},{id:"outline",title:"Outlines",keys:["o"],group:"show",pressed:({state:i})=>i.outlines,run:({
+state:i})=>{i.outlines=!i.outlines}},{id:"fit",title:"Fit the image",keys:["f"],group:"more",run:({view:i})=>{i.fitted=!0}},
+{id:"export",title:"Export: format, path or download",keys:["x"],group:"more",enabled:({state:i})=>i.told!==null,pressed:({
+exporter:i})=>!i.node.hidden,run:({exporter:i})=>i.toggle()},{id:"help",title:"Keys",keys:["?"],group:"more",pressed:({help:i})=>!i.
+hidden,run:({help:i})=>{i.hidden=!i.hidden}},{id:"zoom-in",title:"Zoom in",keys:["+","="],run:i=>i.zoom(1.25,Lt(i))},{id:"\
+zoom-out",title:"Zoom out",keys:["-","_"],run:i=>i.zoom(.8,Lt(i))},{id:"smaller-brush",title:"Smaller brush",keys:["["],
+run:i=>i.setRadius(i.state.radius-2)},{id:"larger-brush",title:"Larger brush",keys:["]"],run:i=>i.setRadius(i.state.radius+
+2)},{id:"cursor",title:"Move the cursor; with Shift by a pixel",keys:["ArrowLeft","ArrowRight","ArrowUp","ArrowDown"],shown:"\
+Arrows",run:({keyboard:i},t)=>i.moveCursor(t)},{id:"press",title:"Click at the cursor, with Shift a negative click; held\
+ down: drag the image",keys:["Space"],run:({keyboard:i})=>i.hold()},{id:"escape",title:"Leave the automatic masks, a box\
+ or the help",keys:["Escape"],run:i=>i.escape()}],Tt=[{shown:"Point",title:"Preview of a new object"},{shown:"Click",title:"\
+On the object"},{shown:"Right-click, Shift-click, long press",title:"On what is not part of it"},{shown:"Alt-click",title:"\
+Select the mask there, in any tool"},{shown:"Drag",title:"A box; with automatic masks a lasso that adds those inside"},{
+shown:"Right-click on a class, F2",title:"Rename it, or make it part of another"},{shown:"Wheel or pinch",title:"Zoom"},
+{shown:"Space-drag or middle button",title:"Move the image"}];function O(i,t,e){return[{id:`mode-${i}`,title:t,keys:[e],
+group:"tools",pressed:({state:s,automatic:o})=>s.mode===i&&!o.choosing,run:({state:s,automatic:o,editor:n})=>{s.mode=i,s.
+preview=null,o.picking=!1,n.answered()}}]}var Ft=new Map(y.map(i=>[i.id,i])),At=new Map(y.flatMap(i=>i.keys.map(t=>[t,i])));
+function R(i){let t=Ft.get(i);if(!t)throw new Error(`no command ${i}`);return t}function Pt(i){return At.get(i)??(i.startsWith(
+"Shift+")?At.get(i.slice(6)):void 0)}var Vt=9,qt=7,Yt=1.5,H=class{rings=[];#t=[];#e="";#s=!1;constructor(t){this.page=t}get on(){return this.page.state.mode===
+"edit"&&this.page.state.active!==null}answered(){let{state:t}=this.page,e=t.held.find(({each:d})=>d.id===t.told?.active),
+s=this.on&&e?`${t.image?.index},${e.each.id},${e.version}`:"";if(s===this.#e)return;let o=this.#s&&this.#e.split(",")[1]===
+s.split(",")[1];if(this.#e=s,this.#s=!1,o)return;this.rings=[];let{image:n}=t;if(!s||!e||!n)return;let{mask:r}=e,[a,h]=[
+n.width/r.width,n.height/r.height],l=Math.max(.6,Yt/(a*this.page.view.scale));this.rings=gt(r.rows).map(d=>bt(d,l).map(([
+u,p])=>$([u*a-.5,p*h-.5])))}take(t,e){let{view:s}=this.page,o=this.rings.map(l=>l.map(d=>s.toCss(d))),n=kt(o,t,Vt,e?0:qt);
+if(!n)return null;this.#t=this.rings.map(l=>[...l]);let{ring:r,edge:a}=n,h=n.vertex+(a?1:0);return e?(this.rings[r].length>
+3?this.rings[r].splice(h,1):this.rings.splice(r,1),this.finish(),null):(a&&this.rings[r].splice(h,0,$(s.toPixel(t))),{kind:"\
+vertex",ring:r,vertex:h})}move(t,e,s){this.rings[t]&&(this.rings[t][e]=$(s))}finish(){let[t,e]=[this.#t,this.rings];if(JSON.
+stringify(t)!==JSON.stringify(e)){if(!e.length){this.page.say("Nothing would be left of the object: delete it instead","\
+error"),this.rings=t;return}this.#s=!0,this.page.kernel.send("reshape",{before:t,after:e})}}};var Ot=[{kind:"coco",title:"COCO (one JSON file)",file:"annotations.json"},{kind:"yolo",title:"YOLO (a folder)",file:"yo\
+lo"},{kind:"png",title:"PNG label maps (a folder)",file:"label_maps"},{kind:"npz",title:"NPZ run lengths (a folder)",file:"\
+npz"}],F=class{#t=c("select","samjax-only",{"aria-label":"Format"},Ot.map(({kind:t,title:e})=>c("option","",{value:t},[e])));#e=c(
+"input","",{type:"radio",name:"samjax-where",checked:""});#s=c("input","",{type:"radio",name:"samjax-where"});#i=c("inpu\
+t","samjax-filter",{type:"text","aria-label":"Path on the server",spellcheck:"false"});#o=c("input","",{type:"checkbox"});#n=c(
+"span");#r=c("input","",{type:"checkbox"});#a=c("label","",{},[this.#r,"Only those that were reviewed"]);node=c("form","\
+samjax-export",{role:"dialog","aria-modal":"true","aria-label":"Export",hidden:""},[c("h3","",{},["Export"]),c("label","",
+{},[c("span","",{},["Format"]),this.#t]),c("label","",{},[this.#e,"Save where the kernel runs, as"]),this.#i,c("label","",
+{},[this.#s,"Download in the browser"]),c("label","",{},[this.#o,this.#n]),this.#a,c("div","samjax-exportbuttons",{},[this.#h(
+"Cancel","button",()=>this.toggle()),this.#h("Export","submit")])]);constructor(t){this.page=t,this.#t.addEventListener(
+"change",()=>this.#l()),this.#i.addEventListener("input",()=>{this.#e.checked=!0}),this.node.addEventListener("submit",e=>{
+e.preventDefault(),this.#c()})}#h(t,e,s){let o=c("button","samjax-wide",{type:e},[t]);return s&&o.addEventListener("clic\
+k",s),o}#l(){let t=this.page.state.told?.export_folder??"",e=Ot.find(({kind:s})=>s===this.#t.value)?.file??"";this.#i.value=
+t?`${t}/${e}`:e}toggle(){if(this.node.hidden=!this.node.hidden,this.node.hidden){this.page.focus();return}let t=this.page.
+state.told?.objects.filter(e=>!e.committed).length??0;g(this.#n,`With unfinished objects (${t} in this image)`),this.#a.
+hidden=!this.page.state.told?.review,this.#l(),this.#t.focus({preventScroll:!0})}#c(){let t={format:this.#t.value,unfinished:this.#o.
+checked,reviewed:this.#r.checked},e=this.#i.value.trim();if(this.#s.checked)this.page.kernel.send("download",t);else if(e)
+this.page.kernel.send("export",{...t,path:e});else return;this.toggle()}receive({name:t},e){let s=new Blob([e]),o=URL.createObjectURL(
+s),n=c("a","",{href:o,download:t});this.node.append(n),n.click(),n.remove(),setTimeout(()=>URL.revokeObjectURL(o),1e4)}};function zt({key:i,shiftKey:t,ctrlKey:e}){let s=i===" "?"Space":i.length===1?i.toLowerCase():i,o=t&&/^([a-z]|..+)$/.test(
+s)?"Shift+":"";return`${e?"Ctrl+":""}${o}${s}`}function V({keys:i,shown:t}){return t??Gt(i[0])}function Gt(i){return i.length===
+1?i.toUpperCase():i.replace("Delete","Del").replace(/Page(\w+)/,(t,e)=>`Page ${e.toLowerCase()}`).replace(/\+(\w)$/,(t,e)=>`\
+ ${e.toUpperCase()}`)}function Jt(){return[...Tt.map(({shown:i,title:t})=>[i,t]),...y.map(i=>[V(i),i.title])]}function It(i){let t=c("dl");for(let[o,n]of Jt())t.append(c("div","",{},[c("dt","",{},[o]),c("dd","",{},[n])]));let s=c(
+"div","samjax-help",{role:"dialog","aria-label":"Keys",tabindex:"0",hidden:""},[t]);return s.addEventListener("click",()=>i.
+act("help")),s}var q=class{#t=0;#e=0;#s=!1;#i=null;#o=null;#n=0;#r="";constructor(t){this.page=t}get waitsSince(){return this.#o?this.#n:
+Number.POSITIVE_INFINITY}forget(){this.#o=null}at(t){let{state:e,automatic:s,painter:o}=this.page;if(s.choosing){s.point(
+t);return}let{image:n,told:r}=e,a=n&&t&&e.mode==="point"&&e.sign===1&&e.usable&&r?.image.phase==="ready"&&r.active===null&&
+!e.marks.length&&P(t,n);this.#s=!!a,this.#i=a?j(t,n):null,a?this.#a():e.preview&&(e.preview=null,o.paint())}#a(){let{state:t,
+kernel:e,root:s}=this.page;if(this.#o||!this.#i)return;let[o,n]=this.#i;this.#i=null;let r=`${o},${n},${t.told?.image.index}`;
+r===this.#r&&t.preview||(this.#r=r,this.#t+=1,s.dataset.hoverSent=String(this.#t),this.#o=`${e.name}-hover-${this.#t}`,this.#n=
+performance.now(),e.post({kind:"hover",request:this.#o,x:o,y:n}))}receive(t,e){if(t.request!==this.#o)return;let{state:s,
+painter:o,root:n}=this.page;this.#o=null,this.#e+=1;let{image:r}=s,a=this.#s&&r&&t.index===r.index&&e.length;s.preview=a?
+new x(A(e[0]),...r.display):null,o.paintNow(),n.dataset.hover=String(this.#e),this.#a()}};function Zt([i,t]){if(!i)return"no objects";let e=`${i} object${i===1?"":"s"}`;return t===i?`${e}, done`:`${e}, ${t} don\
+e`}var Y=class{#t=c("input","samjax-filter",{type:"search",placeholder:"filter","aria-label":"Show images whose name has\
+ this"});#e=c("select","samjax-only",{"aria-label":"Show images by state"},[c("option","",{value:"all"},["all"]),c("opti\
+on","",{value:"open"},["not done"]),c("option","",{value:"done"},["done"])]);#s=c("div","samjax-imagerows",{role:"group",
+"aria-label":"Images"});node=c("aside","samjax-imagelist",{"aria-label":"Images",hidden:""},[c("div","samjax-imagefilter",
+{},[this.#t,this.#e]),this.#s]);#i=null;#o=new Map;#n=new Set;#r=new IntersectionObserver(t=>this.#h(t),{root:this.#s});constructor(t){
+this.page=t,this.#t.addEventListener("input",()=>this.refresh()),this.#e.addEventListener("change",()=>this.refresh()),this.
+node.addEventListener("keydown",e=>{e.key==="Escape"&&(e.stopPropagation(),this.toggle())})}close(){this.#r.disconnect();
+for(let t of this.#o.values())URL.revokeObjectURL(t)}toggle(){if(this.node.hidden=!this.node.hidden,this.node.hidden){this.
+page.focus();return}this.page.kernel.send("list_images"),this.#t.focus({preventScroll:!0})}receive(t){this.#i=t,this.refresh()}receiveThumbnail({
+index:t},e){let s=new Blob([e],{type:"image/jpeg"});this.#o.set(t,URL.createObjectURL(s)),this.refresh()}refresh(){let{told:t}=this.
+page.state;if(this.node.hidden||!t||!this.#i)return;let{names:e,counts:s}=this.#i;s[t.image.index]=[t.objects.length,t.objects.
+filter(a=>a.done).length];let o=this.#t.value.trim().toLowerCase(),n=this.#e.value,r=e.flatMap((a,h)=>{let[l,d]=s[h],u=l>
+0&&l===d;return(n==="all"||u===(n==="done"))&&a.toLowerCase().includes(o)?[{name:a,index:h}]:[]});L(this.#s,r,({index:a})=>String(
+a),({name:a,index:h})=>this.#a(a,h),(a,{index:h})=>{let l=h===t.image.index;a.setAttribute("aria-current",String(l));let[
+d,u]=s[h];a.dataset.done=String(d>0&&d===u);let[p,f]=a.children;g(f.children[1],Zt(s[h]));let m=this.#o.get(h);m&&p.getAttribute(
+"src")!==m&&p.setAttribute("src",m)})}#a(t,e){let s=c("button","samjax-imagerow",{type:"button",title:t},[c("img","",{alt:""}),
+c("span","",{},[c("b","",{},[t]),c("small")])]);return s.dataset.image=String(e),s.addEventListener("click",()=>this.page.
+kernel.send("go",{index:e})),this.#r.observe(s),s}#h(t){let e=t.filter(({isIntersecting:o})=>o).map(({target:o})=>Number(
+o.dataset.image)).filter(o=>!this.#n.has(o));for(let o of e)this.#n.add(o);e.length&&this.page.kernel.post({kind:"thumbn\
+ails",request:"thumbnails",indices:e})}};var Xt=8e3;function Qt(i,t){let e=new Map(t.map(s=>[s.id,s]));return i.flatMap(s=>typeof s=="number"?e.get(s)??[]:[s])}var G=class{#t=new Map;#e=0;#s=-1;name=Math.
+random().toString(36).slice(2,8);constructor(t){this.page=t,this.onMessage=(e,s)=>this.#o(e,s??[]),this.onClose=()=>this.
+lose(),t.model.on("msg:custom",this.onMessage),t.model.on("comm:close",this.onClose),this.timer=setInterval(()=>this.#i(),
+1e3)}close(){clearInterval(this.timer),this.page.model.off("msg:custom",this.onMessage),this.page.model.off("comm:close",
+this.onClose)}get busy(){return this.#t.size>0}send(t,e={}){t!=="set_threshold"&&this.page.actions.settle(),this.#e+=1;let s=`${this.
+name}-${this.#e}`;return this.#t.set(s,performance.now()),this.post({kind:t,request:s,revision:this.page.state.told?.revision,
+...e}),t!=="hello"&&(this.page.root.dataset.state=this.page.state.name(this.busy)),s}post(t){try{this.page.model.send(t)}catch{
+this.lose()}}lose(){let{page:t}=this;t.state.gone=!0,t.state.marks=[],t.state.preview=null,this.#t.clear(),t.hover.forget(),
+t.actions.forget(),t.refresh(),t.say(t.veil.textContent??"","error"),t.painter.paint()}#i(){let t=Math.min(...this.#t.values(),
+this.page.hover.waitsSince);performance.now()-t>Xt&&!this.page.state.gone&&this.lose()}#o(t,e){t.kind==="image"?this.#n(
+t,e[0]):t.kind==="update"?this.#r(t,e):t.kind==="automatic_masks"?this.page.automatic.receive(t,e[0]):t.kind==="hover"?this.
+page.hover.receive(t,e):t.kind==="download"?this.page.exporter.receive(t,e[0]):t.kind==="images"?this.page.images.receive(
+t):t.kind==="thumbnail"&&this.page.images.receiveThumbnail(t,e[0])}async#n(t,e){let{page:s}=this;this.#s=t.index,s.state.
+masks.clear();let o=new Blob([e],{type:"image/jpeg"}),n=await createImageBitmap(o);this.#s===t.index&&(s.state.picture?.
+bitmap.close(),s.state.picture={...t,bitmap:n},s.state.preview=null,s.painter.newImage(),s.candidates.forget(),s.state.unpack(),
+s.refresh(),s.painter.paintNow())}#r(t,e){let{page:s}=this,{state:o}=s;o.gone=!1,t.request&&this.#t.delete(t.request),o.
+told?.image.index!==t.image.index&&(o.leave(),s.automatic.leave());let n=Qt(t.objects,o.told?.objects??[]);o.told={...t,
+objects:n},t.masks.forEach(({id:h,version:l},d)=>{o.masks.set(h,{version:l,runs:A(e[d])})});let r=new Set(n.map(h=>h.id));
+for(let h of o.masks.keys())r.has(h)||o.masks.delete(h);for(let h of o.selected)r.has(h)||o.selected.delete(h);for(let h of o.
+hidden)r.has(h)||o.hidden.delete(h);let a=e.slice(t.masks.length);t.candidates&&this.#a(t.candidates,a,t.replies),this.busy||
+(o.marks=[]),s.actions.answered(o.told),s.automatic.answered(o.told),o.unpack(),s.editor.answered(),s.refresh(),s.painter.
+paintNow()}#a({fresh:t,size:e,region:s},o,n){if(!t||!e||!s)return;let[r,a]=e,h=o.map(l=>new x(A(l),a,r));this.page.state.
+thumbnails={size:e,region:s,masks:h,key:`${n}${this.name}`}}};var te={ArrowLeft:[-1,0],ArrowRight:[1,0],ArrowUp:[0,-1],ArrowDown:[0,1]},ee=/(Arrow\w+|Home|End|Page\w+)$/,Rt=i=>i.matches(
+"input[type=range]"),se=i=>i.matches("textarea, select, [contenteditable], input:not([type=range], [type=checkbox])"),J=class{held=!1;#t=!1;#e=!1;#s=new AbortController;constructor(t){
+this.page=t;let e={capture:!0,signal:this.#s.signal};window.addEventListener("keydown",s=>this.#o(s),e),window.addEventListener(
+"keyup",s=>this.#n(s),e),window.addEventListener("pointerdown",()=>this.#i(),e),window.addEventListener("blur",()=>this.
+release(),e)}close(){this.#s.abort()}#i(){this.#e=!1}release(){this.held=this.#t=!1}hold(){this.held=!0}usedForDrag(){this.#t=
+!0}#o(t){let e=t.composedPath();if(t.key==="Tab"&&(this.#e=!0),!e.includes(this.page.root)||t.metaKey||t.altKey)return;let s=e[0],
+o=zt(t);if(s.closest("[role=dialog]")&&o!=="Escape"||se(s)&&!(o==="Escape"&&s.closest("[role=dialog]")))return;if(Rt(s)&&
+ee.test(o)){t.stopPropagation();return}if(this.#e&&s.closest("button")&&/(Enter|Space)$/.test(o)){t.stopPropagation();return}
+let n=Pt(o);n&&(t.preventDefault(),t.stopPropagation(),this.page.run(n,o),Rt(s)||this.page.focus())}moveCursor(t){let{state:e,
+view:s,canvas:o,hover:n}=this.page,{image:r}=e;if(!r)return;let[a,h]=te[t.replace("Shift+","")],l=t.startsWith("Shift+")?
+1:Math.max(1,Math.round(10/s.scale)),[d,u]=e.cursor??[r.width/2,r.height/2];e.cursor=j([d+a*l,u+h*l],r),e.corner&&(e.drag=
+{kind:"cursor",box:I(e.corner,e.cursor)}),o.setAttribute("aria-label",`Cursor at ${e.cursor.join(", ")}`),n.at(e.cursor)}#n(t){
+if(t.key!==" "||!this.held)return;let e=!this.#t;this.release(),t.preventDefault(),t.stopPropagation();let{state:s}=this.
+page;!e||!s.cursor||!s.usable||this.#r(s.cursor,t.shiftKey?0:s.sign)}#r(t,e){let{state:s,view:o,automatic:n,actions:r}=this.
+page;if(n.choosing||s.mode==="point")r.click(t,e);else if(s.mode==="select"||s.mode==="edit")r.selectAt(t,!e);else if(s.
+mode==="box"&&!s.corner)s.corner=t;else if(s.mode==="box"&&s.corner){let a=I(s.corner,t);s.corner=s.drag=null,r.box(a)}else{
+let a=s.mode==="brush"==!!e;r.stroke([t],s.radius/o.scale,a)}}};var ie={"previous-image":"M15 5l-7 7 7 7","next-image":"M9 5l7 7-7 7","mode-point":"M12 3v5M12 16v5M3 12h5M16 12h5M12 12\
+h.01","mode-box":"M4 6h16v12H4zM4 6h.01M20 6h.01M20 18h.01M4 18h.01","mode-brush":"M20 4L10 14M8 13.5c-2 0-3.2 1.4-3.2 3\
+.3 0 1.2-.8 2-1.8 2.4 1 .6 2.2.8 3.2.8 2.4 0 4.3-1.5 4.3-3.7z","mode-erase":"M8 19l-4-4a1.5 1.5 0 010-2l8.500-8.500a1.50\
+0 1.500 0 012 0L19.500 9.500a1.500 1.500 0 010 2L12 19zM9 9l6 6M8 19h12",sign:"M6 8h6M9 5v6M13 17h6M18 5L6 19",images:"M\
+4 5h6v6H4zM14 5h6v6h-6zM4 14h6v6H4zM14 14h6v6h-6z","mode-select":"M6 4l12 8.500-5.500 1 3 5.500-2.200 1.200-3-5.700L6 18\
+z","mode-edit":"M5 17L9 6l9 3 1 9zM5 17h.01M9 6h.01M18 9h.01M19 18h.01",separate:"M4 4h9v9H4zM16 8.500h4V20H8.500v-4M17 \
+3v4M15 5h4",duplicate:"M8 8h12v12H8zM16 8V4H4v12h4",split:"M5 5c5 0 5 14 0 14zM19 5c-5 0-5 14 0 14zM12 4v2M12 11v2M12 18\
+v2",merge:"M9.500 6a6 6 0 100 12M14.500 6a6 6 0 110 12M9.500 6h5M9.500 18h5",subtract:"M14 15.300A6 6 0 119 6a6 6 0 015 \
+2.700M15.500 6.200a6 6 0 110 11.600 8 8 0 000-11.600",shrink:"M5 12h14",grow:"M12 5v14M5 12h14",hide:"M3 12s3.500-6 9-6 \
+9 6 9 6-3.500 6-9 6-9-6-9-6zM12 14.500a2.500 2.500 0 100-5 2.500 2.500 0 000 5M4 20L20 4",show:"M3 12s3.500-6 9-6 9 6 9 \
+6-3.500 6-9 6-9-6-9-6zM12 14.500a2.500 2.500 0 100-5 2.500 2.500 0 000 5",colour:"M12 3.500c5 0 8.500 3.300 8.500 7.500 \
+0 3-2 4-4 4h-2c-1.500 0-2 1.200-1.200 2.200.8 1.100.3 3.300-1.800 3.300-5 0-8-3.800-8-8.500 0-5 3.800-8.500 8.500-8.500z\
+M8 11h.01M11 7.500h.01M15.500 8.500h.01",fill:"M5 5h14v14H5z",undo:"M8 5L4 9l4 4M4 9h10a5.500 5.500 0 010 11h-4",redo:"M\
+16 5l4 4-4 4M20 9H10a5.500 5.500 0 000 11h4",new:"M12 5v14M5 12h14",review:"M4 6h9M4 11h7M4 16h5M12 16l3 3 5.500-7",accept:"\
+M5 13l4.500 4.500L19 7",reject:"M6 6l12 12M18 6L6 18","next-review":"M6 5l7 7-7 7M13 5l7 7-7 7",commit:"M5 13l4.500 4.50\
+0L19 7",delete:"M5 7h14M10 7V4.500h4V7M7 7l1 12.500h8L17 7M10.500 11v5M13.500 11v5",automatic:"M12 3.500l1.800 5.200L19 \
+10.500l-5.200 1.800L12 17.500l-1.800-5.200L5 10.500l5.200-1.800zM19 16v4M17 18h4",multimask:"M12 4l8 4.500-8 4.500-8-4.5\
+00zM4 12.500l8 4.500 8-4.500M4 16.500L12 21l8-4.500",outline:"M12 4c5 0 8 2.500 8 7s-2.500 9-8 9-8-3-8-8 3-8 8-8z",fit:"\
+M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",export:"M12 4v11M7.500 10.500L12 15l4.500-4.500M5 19.500h14",help:"M9 9a3 3 0 11\
+4.500 2.600c-1 .6-1.500 1.200-1.500 2.400M12 17.500h.01"};function N(i){return`<svg viewBox="0 0 24 24" aria-hidden="tru\
+e"><path d="${ie[i]}"/></svg>`}function Nt(i,t){let e=c("button","samjax-eye",{type:"button",title:i,"aria-label":i});return e.innerHTML=N("show"),e.addEventListener(
+"click",t),e}function _t(i,t){i.getAttribute("aria-pressed")!==String(t)&&(i.setAttribute("aria-pressed",String(t)),i.innerHTML=
+N(t?"hide":"show"))}var Z=class{#t=c("div","samjax-chips");#e=c("input","samjax-newlabel",{type:"text",placeholder:"new \
+class","aria-label":"Name of a new class",maxlength:"100"});node=c("div","samjax-labels",{role:"group","aria-label":"Cla\
+sses"},[this.#t,this.#e]);#s=null;constructor(t){this.page=t,this.#e.addEventListener("keydown",e=>this.#n(e)),this.#e.addEventListener(
+"blur",()=>this.#o(null))}refresh(){let{state:t}=this.page,{told:e}=t;e&&L(this.#t,e.classes.map((s,o)=>({name:s,i:o})),
+({name:s})=>s,({name:s})=>this.#i(s),(s,{name:o,i:n})=>{let[r,a]=s.children;r.setAttribute("aria-pressed",String(o===e.label)),
+r.setAttribute("title",`${o}${n<9?` (${n+1})`:""}; right-click or F2 renames`),_t(a,t.hiddenClasses.has(o));let[h,l,d]=e.
+class_colours[n];s.style.setProperty("--sj-colour",`rgb(${h}, ${l}, ${d})`),s.dataset.coloured=String(t.colourBy==="clas\
+s")})}#i(t){let{kernel:e,actions:s,state:o}=this.page,n=c("button","samjax-label",{type:"button","data-label":t},[t]);n.
+addEventListener("click",()=>e.send("label",{name:t}));let r=h=>{h.preventDefault(),h.stopPropagation(),this.#o(t)};n.addEventListener(
+"contextmenu",r),n.addEventListener("keydown",h=>h.key==="F2"&&r(h));let a=Nt(`Hide or show ${t}`,()=>s.toggleShown(o.hiddenClasses,
+t));return c("span","samjax-chip",{},[n,a])}#o(t){this.#s=t,this.#e.value=t??"";let e=t===null?"Name of a new class":`Ne\
+w name of ${t}`;this.#e.setAttribute("aria-label",e),this.#e.dataset.renames=String(t!==null),t!==null&&(this.#e.focus(),
+this.#e.select(),this.page.say(`New name of ${t}: of a class that exists it becomes a part. Enter, or Escape`))}#n(t){if(t.
+stopPropagation(),t.key!=="Enter"&&t.key!=="Escape")return;let e=this.#e.value.trim(),s=this.#s;t.key==="Enter"&&e&&s===
+null?this.page.kernel.send("label",{name:e}):t.key==="Enter"&&e&&e!==s&&this.page.kernel.send("rename_class",{old:s,new:e}),
+this.#e.value="",this.page.focus()}},X=class{#t=c("p","samjax-none",{},["Click on an object. Right-click on what is not \
+part of it. Drag a box."]);#e=c("div","samjax-rows");node=c("div","samjax-objects",{role:"group","aria-label":"Objects"},
+[this.#t,this.#e]);#s=null;#i=new WeakMap;constructor(t){this.page=t}refresh(){let{told:t}=this.page.state;t&&(this.#t.hidden=
+t.objects.length>0,L(this.#e,t.objects,({id:e})=>String(e),({id:e})=>this.#o(e),(e,s)=>this.#n(e,s,s.id===t.active)),this.#s!==
+t.active&&(this.#s=t.active,this.node.querySelector('[aria-pressed="true"]')?.scrollIntoView({block:"nearest"})))}#o(t){
+let{actions:e,kernel:s,state:o}=this.page,n=c("button","samjax-object",{type:"button","data-object":t},[c("i","samjax-sw\
+atch"),c("span"),c("small")]);n.addEventListener("click",a=>{a.shiftKey||a.ctrlKey||a.metaKey?e.toggle(t):t===o.told?.active?
+s.send("new_object"):e.select(t)});let r=Nt(`Hide or show object ${t}`,()=>e.toggleShown(o.hidden,t));return c("div","sa\
+mjax-row",{},[n,r])}#n(t,e,s){let{state:o}=this.page,{id:n,label:r,done:a,score:h}=e,[l,d]=[o.selected.has(n),!o.shows(e)],
+u=o.colourOf(e),p=[s,r,a,h,l,d,o.hidden.has(n),u].join("|");if(this.#i.get(t)===p)return;this.#i.set(t,p);let[f,m]=t.children;
+f.setAttribute("aria-pressed",String(s)),f.setAttribute("data-committed",String(a)),f.setAttribute("title",`${a?"done":e.
+opened?"to be reviewed":"in work"}; with Shift select several`),t.dataset.selected=String(l),t.dataset.hidden=String(d),
+t.style.setProperty("--sj-colour",`rgb(${u})`);let[,b,w]=f.children;g(b,`${n}  ${r}`),g(w,h===null?"":h.toFixed(2)),_t(m,
+o.hidden.has(n))}};var oe=6,ne=550,Q=class{#t=new Map;#e;constructor(t){this.page=t;let{canvas:e}=t;e.addEventListener("pointerdown",s=>this.#o(
+s)),e.addEventListener("pointermove",s=>this.#r(s)),e.addEventListener("pointerup",s=>this.#h(s,!1)),e.addEventListener(
+"pointercancel",s=>this.#h(s,!0)),e.addEventListener("pointerleave",()=>{t.state.mouse=null,t.hover.at(null),t.painter.paint()}),
+e.addEventListener("wheel",s=>this.#i(s),{passive:!1})}close(){clearTimeout(this.#e)}#s(t){let e=this.page.canvas.getBoundingClientRect();
+return[t.clientX-e.left,t.clientY-e.top]}#i(t){t.preventDefault();let e=t.deltaMode===1?20*t.deltaY:t.deltaY;this.page.zoom(
+Math.exp(-e*(t.ctrlKey?.01:.0015)),this.#s(t))}#o(t){let{state:e,canvas:s,keyboard:o,painter:n}=this.page;s.focus({preventScroll:!0}),
+e.cursor=null;let r=this.#s(t);this.#t.set(t.pointerId,r),s.setPointerCapture(t.pointerId),t.preventDefault(),this.#t.size===
+2?(e.drag={kind:"pinch"},clearTimeout(this.#e)):this.#t.size===1&&e.image&&(t.button===1||o.held?(e.drag={kind:"pan"},o.
+usedForDrag()):(e.drag=this.#n(r,t),n.paint()))}#n(t,e){let{state:s,view:o,automatic:n,actions:r,editor:a}=this.page,h=o.
+toPixel(t),l=e.button===2||e.shiftKey||e.ctrlKey;if(n.choosing)return{kind:"lasso",points:[h],pixel:h};if(s.mode==="sele\
+ct"||e.altKey)return{kind:"select",pixel:h,add:e.shiftKey||e.ctrlKey};if(s.mode==="edit"){let d=e.button===2,u=a.take(t,
+d);return u||d?u:{kind:"select",pixel:h,add:!1}}if(s.mode==="brush"||s.mode==="erase"){let d=s.mode==="brush"!==l;return{
+kind:"stroke",points:[$(h)],radius:s.radius/o.scale,add:d}}return e.pointerType==="touch"&&(this.#e=setTimeout(()=>{s.drag?.
+kind!=="click"||s.drag.box||(s.drag=null,navigator.vibrate?.(15),r.click(h,0))},ne)),{kind:"click",start:t,pixel:h,label:l?
+0:s.sign,box:null}}#r(t){let{state:e,view:s,hover:o,painter:n}=this.page,r=this.#s(t),a=this.#t.get(t.pointerId);if(e.mouse=
+t.pointerType==="touch"?null:r,!a){e.cursor=null,o.at(e.image?s.toPixel(r):null),(e.mode==="brush"||e.mode==="erase")&&n.
+paint();return}e.drag?.kind==="pinch"&&this.#l(t.pointerId,a,r),this.#t.set(t.pointerId,r),!(!e.drag||!e.image)&&(this.#a(
+e.drag,a,r),n.paint())}#a(t,e,s){let{state:o,view:n}=this.page;if(o.image){if(t.kind==="pan")n.move(s[0]-e[0],s[1]-e[1]);else if(t.
+kind==="stroke"){let r=n.toCss(t.points[t.points.length-1]);if(Math.hypot(s[0]-r[0],s[1]-r[1])<2)return;t.points.push($(
+n.toPixel(s)))}else if(t.kind==="lasso"){let r=n.toCss(t.points[t.points.length-1]);Math.hypot(s[0]-r[0],s[1]-r[1])>3&&t.
+points.push(n.toPixel(s))}else if(t.kind==="vertex")this.page.editor.move(t.ring,t.vertex,n.toPixel(s));else if(t.kind===
+"click"){let r=Math.hypot(s[0]-t.start[0],s[1]-t.start[1])>oe;r&&clearTimeout(this.#e),(r||t.box)&&(t.box=I(j(t.pixel,o.
+image),j(n.toPixel(s),o.image)))}}}#h(t,e){let{state:s,kernel:o,actions:n,painter:r}=this.page;if(!this.#t.delete(t.pointerId))
+return;clearTimeout(this.#e);let{drag:a}=s;if(a?.kind==="pinch"){this.#t.size||(s.drag=null);return}s.drag=null,s.gone&&
+o.send("hello"),a&&s.usable&&!e&&(a.kind==="stroke"?n.stroke(a.points,a.radius,a.add):a.kind==="click"&&a.box?n.box(a.box):
+a.kind==="lasso"?n.lasso(a.points,a.pixel):a.kind==="vertex"?this.page.editor.finish():a.kind==="select"?n.selectAt(a.pixel,
+a.add):a.kind==="click"&&s.mode==="box"?n.selectAt(a.pixel,!1)||this.page.say("Drag from one corner of the box to the ot\
+her"):a.kind==="click"&&n.click(a.pixel,a.label)),r.paint()}#l(t,e,s){let[o]=[...this.#t].filter(([l])=>l!==t).map(([,l])=>l),
+n=l=>Math.hypot(l[0]-o[0],l[1]-o[1])||1,r=l=>[(l[0]+o[0])/2,(l[1]+o[1])/2],[a,h]=[r(e),r(s)];this.page.view.move(h[0]-a[0],
+h[1]-a[1]),this.page.zoom(n(s)/n(e),h)}};var tt=class{on=!1;#t=c("span","samjax-reviewtext");#e="";constructor(t){this.page=t;let e=y.filter(s=>s.group==="review");
+this.node=c("div","samjax-review",{role:"group","aria-label":"Review",hidden:""},[...e.map(s=>t.toolbar.button(s.id)),this.#t])}toggle(){
+let{state:t,kernel:e,view:s}=this.page;this.on=!this.on,this.#e="",this.on?(!t.active?.opened||t.active.done)&&e.send("n\
+ext_review"):s.fitted=!0}refresh(){let t=this.page.state.told;if(this.node.hidden=!t?.review,!t?.review)return;let{here:e,
+all:s}=t.review,[o,n]=s,r=t.image.count>1&&e[1]?`, ${e.join(" of ")} in this image`:"";g(this.#t,`${o} of ${n} reviewed${r}`),
+this.node.dataset.done=String(o===n),this.on&&this.#s()}#s(){let{state:t,view:e,stage:s,painter:o}=this.page,{active:n,image:r,
+told:a}=t,h=n&&t.masks.get(n.id)?.mask;if(!r||!n?.opened||!h?.box)return;let l=`${a?.image.index}/${n.id}`;if(l===this.#e)
+return;this.#e=l,o.paintNow();let[d,u]=[r.width/h.width,r.height/h.height],[p,f,m,b]=h.box;e.frame([p*d,f*u,m*d,b*u],s.clientWidth,
+s.clientHeight),o.paint()}};var et=class{told=null;picture=null;masks=new Map;thumbnails=null;marks=[];preview=null;gone=!1;mode="point";sign=1;separate=!0;opacity=.45;fills=!0;outlines=!0;colourBy="\
+object";brightness=1;contrast=1;hidden=new Set;hiddenClasses=new Set;selected=new Set;radius=14;drag=null;corner=null;cursor=null;mouse=null;get image(){
+return this.picture&&this.told&&this.picture.index===this.told.image.index?this.picture:null}get active(){return this.told?.
+objects.find(t=>t.id===this.told?.active)??null}get usable(){return!!this.image&&this.told?.image.phase!=="error"&&!this.
+gone}shows({id:t,label:e}){return t===this.told?.active?!0:!this.hidden.has(t)&&!this.hiddenClasses.has(e)}colourOf({colour:t,
+label:e}){return this.colourBy==="object"||!this.told?t:this.told.class_colours[this.told.classes.indexOf(e)]??t}get held(){
+return!this.image||!this.told?[]:this.told.objects.flatMap(t=>{let{version:e,mask:s}=this.masks.get(t.id)??{};return!s||
+e===void 0||!this.shows(t)?[]:[{each:t,version:e,mask:s,colour:this.colourOf(t)}]})}objectAt([t,e]){let{image:s}=this;if(!s)
+return null;let[o,n]=[(t+.5)/s.width,(e+.5)/s.height],r=this.held.filter(({mask:a})=>a.at(o,n));return r.sort((a,h)=>a.mask.
+area-h.mask.area),r[0]?.each??null}get chosen(){let t=this.told?.active??null,e=[...this.selected].filter(s=>s!==t);return t===
+null?e:[t,...e]}name(t){return this.gone?"disconnected":this.told?this.told.image.phase==="error"?"error":this.image?this.
+told.image.phase!=="ready"?"encoding":t?"busy":"ready":"loading":"loading"}unpack(){let t=this.image?.display;if(t)for(let e of this.
+masks.values())e.mask??=new x(e.runs,...t)}leave(){this.marks=[],this.preview=this.drag=this.corner=this.cursor=null,this.
+thumbnails=null,this.hidden.clear(),this.selected.clear()}};var re=["tools","history","object","show","more"],st=class{#t=new Map;constructor(t){this.page=t,this.name=c("b"),this.progress=
+c("small"),this.title=c("button","samjax-title",{type:"button"},[this.name,this.progress]),this.title.addEventListener("\
+click",()=>this.page.act("images")),this.ahead=c("span","samjax-ahead",{"aria-hidden":"true"});let e=this.button("next-i\
+mage");e.append(this.ahead),this.node=c("div","samjax-bar",{role:"toolbar","aria-label":"Annotation"},[c("div","samjax-g\
+roup samjax-images",{},[this.button("previous-image"),this.title,e,this.button("images")]),...re.map(s=>{let o=y.filter(
+n=>n.group===s);return c("div","samjax-group",{},o.map(n=>this.button(n.id)))})])}button(t){let{title:e,keys:s,shown:o}=R(
+t),n=c("button","samjax-button",{type:"button","data-action":t,title:`${e} (${V({keys:s,shown:o})})`,"aria-label":e});return n.
+innerHTML=N(t),n.addEventListener("click",()=>this.page.act(t)),this.#t.set(t,n),n}refresh(){let{page:t}=this,{told:e}=t.
+state;for(let[l,d]of this.#t){let{pressed:u,enabled:p}=R(l);u&&d.setAttribute("aria-pressed",String(u(t))),p&&e&&(d.disabled=
+!p(t))}if(!e)return;let{index:s,count:o,name:n,next:r,done:a}=e.image;g(this.name,n),g(this.progress,`${s+1} of ${o}, ${a}\
+ done`),this.title.title=`${n}: image ${s+1} of ${o}, ${a} done. List of images (I)`,this.ahead.dataset.phase=r??"";let h=this.#t.
+get("next-image");h&&(h.title=`Next image (Page down)${r?`: ${r}`:""}`),this.#t.get("automatic")?.style.setProperty("--s\
+j-done",String(e.automatic??0))}};var Dt={loading:"Reading the image",encoding:"Encoding the image: clicks are kept",error:"This image cannot be shown",disconnected:"\
+No answer from the kernel: it is busy or stopped. Click here, or run the cell again."};function it(i,t,e){let s=c("h4","",
+{},[t]);return c("section",`samjax-section ${i}`,{},[s,...e])}var ot=class{state=new et;view=new _;canvas=c("canvas","sa\
+mjax-canvas",{tabindex:"0",role:"application","aria-label":"Image: click on an object; press ? for the keys"});veil=c("d\
+iv","samjax-veil");status=c("span","samjax-status");zoomText=c("span","samjax-zoom");root=c("div","samjax-annotator",{"d\
+ata-state":"loading","data-decoded":"0","data-image":"","data-objects":"0","data-active":"","data-hover":"0","data-hover\
+-sent":"0","data-automatic":"","data-lm-suppress-shortcuts":"true","data-jp-suppress-context-menu":""});constructor(t,e){
+this.model=t,this.actions=new D(this),this.hover=new q(this),this.automatic=new U(this),this.editor=new H(this),this.images=
+new Y(this),this.exporter=new F(this),this.toolbar=new st(this),this.review=new tt(this),this.candidates=new K(this),this.
+classes=new Z(this),this.objects=new X(this),this.help=It(this),this.stage=c("div","samjax-stage",{},[this.canvas,this.veil,
+this.images.node,this.automatic.node,this.exporter.node,this.help]),this.#t(e),this.painter=new W(this),this.pointer=new Q(
+this),this.keyboard=new J(this),this.kernel=new G(this),this.#i(),this.#s(),this.kernel.send("hello")}#t(t){this.root.style.
+setProperty("--sj-height",`${this.model.get("height")??560}px`);let e=c("div","samjax-line",{"aria-live":"polite",role:"\
+status"},[c("span","samjax-lamp"),this.status]);this.root.append(this.toolbar.node,this.automatic.field,this.review.node,
+c("div","samjax-body",{},[this.stage,this.#e()]),c("div","samjax-foot",{},[e,this.zoomText])),t.append(this.root),Object.
+assign(this.root,{samjaxPage:this})}#e(){let{state:t}=this,e=()=>this.painter.paint(),s={min:-8,max:8,step:.25,value:0};
+this.threshold=E("samjax-threshold","Threshold",s,u=>this.actions.slide(u));let o={min:0,max:1,step:.05,value:t.opacity},
+n=E("samjax-opacity","Opacity",o,u=>{t.opacity=u,e()}),r={min:2,max:80,step:1,value:t.radius};this.radius=E("samjax-radi\
+us","Brush",r,u=>{t.radius=u,e()});let a={min:.3,max:3,step:.05,value:1},h=E("samjax-brightness","Brightness",a,u=>{t.brightness=
+u,e()}),l=E("samjax-contrast","Contrast",a,u=>{t.contrast=u,e()}),d=y.filter(u=>u.group==="edit");return this.object=it(
+"samjax-objectpanel","Object",[c("div","samjax-edits",{},d.map(u=>this.toolbar.button(u.id))),this.radius.row,this.threshold.
+row,c("p","samjax-note",{},["Changes the mask that is saved."])]),c("aside","samjax-side",{},[it("","Masks",[this.candidates.
+node]),it("","Class",[this.classes.node]),it("samjax-grows","Objects",[this.objects.node]),this.object,c("details","samj\
+ax-section samjax-display",{},[c("summary","",{},["Display"]),n.row,h.row,l.row])])}#s(){let t=this.root.parentElement;t&&
+(this.root.dataset.theme=lt(t)),this.painter.spoil()}focus(){this.canvas.focus({preventScroll:!0})}refresh(){let{state:t,
+root:e,veil:s}=this,{told:o}=t,n=t.name(this.kernel.busy),r=this.automatic.choosing;e.dataset.state=n,s.hidden=!(n in Dt),
+s.textContent=Dt[n]??"",this.canvas.dataset.mode=r?"pick":t.mode,e.dataset.automatic=r?String(r.runs.length):"",this.toolbar.
+refresh(),this.automatic.refresh(),o&&(e.dataset.image=String(o.image.index),e.dataset.objects=String(o.objects.length),
+e.dataset.active=o.active===null?"":String(o.active),this.say(o.status.text,o.status.level),this.actions.sliding||this.threshold?.
+set(o.threshold),this.images.refresh(),this.classes.refresh(),this.objects.refresh(),this.candidates.refresh(),this.review.
+refresh())}say(t,e="info"){g(this.status,t),this.root.dataset.level=e,this.status.title=t}act(t){this.run(R(t),"")}run(t,e){
+(t.enabled?.(this)??!0)&&t.run(this,e),this.refresh(),this.painter.paint()}escape(){let{state:t}=this;this.help.hidden=!0,
+this.automatic.picking=!1,this.images.node.hidden||this.images.toggle(),this.exporter.node.hidden||this.exporter.toggle(),
+t.selected.clear(),t.drag=t.corner=t.cursor=t.preview=null}setRadius(t){this.state.radius=Math.min(80,Math.max(2,t)),this.
+radius?.set(this.state.radius)}zoom(t,e){let{image:s}=this.state;s&&(this.view.zoom(t,e,Math.min(1,40/Math.max(s.width,s.
+height))),this.painter.paint())}#i(){this.veil.addEventListener("click",()=>{this.state.gone&&this.kernel.send("hello")}),
+this.root.addEventListener("click",e=>{let{target:s}=e;s instanceof Element&&s.closest("button, .samjax-help")&&this.focus()}),
+this.root.addEventListener("contextmenu",e=>{e.target instanceof Element&&e.target.matches("input")||(e.preventDefault(),
+e.stopPropagation())}),this.sizes=new ResizeObserver(()=>{this.#s(),this.painter.paintNow()}),this.sizes.observe(this.stage),
+this.themes=new MutationObserver(()=>{this.#s(),this.painter.paint()});let t=["class","style","data-theme","data-jp-them\
+e-light"];for(let e of[document.documentElement,document.body])this.themes.observe(e,{attributes:!0,attributeFilter:t});
+this.scheme=matchMedia("(prefers-color-scheme: dark)"),this.onScheme=()=>this.#s(),this.scheme.addEventListener("change",
+this.onScheme)}close(){this.kernel.close(),this.pointer.close(),this.keyboard.close(),this.images.close(),this.painter.close(),
+this.sizes?.disconnect(),this.themes?.disconnect(),this.onScheme&&this.scheme?.removeEventListener("change",this.onScheme),
+this.root.remove()}};var Bs={render({model:i,el:t}){let e=new ot(i,t);return()=>e.close()}};export{Bs as default};

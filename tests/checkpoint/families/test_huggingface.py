@@ -1,4 +1,4 @@
-"""Hugging Face SamModel files: keys, decoder epsilon, image processor."""
+"""Test Hugging Face SamModel files: keys, decoder epsilon, image processor."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samjax.checkpoint.families import read_official_weights
-from samjax.checkpoint.huggingface import official_key
-from samjax.checkpoint.torch_writer import write_torch_file
+from samjax.checkpoint.families.huggingface import official_key
+from samjax.checkpoint.families.official import read_official_weights
+from samjax.checkpoint.formats.torch_writer import write_torch_file
 from samjax.errors import CheckpointError
-from tests import checkpoint_files as make
+from tests.support import checkpoint_files as make
 
 STANDARD_PROCESSOR = {
     "do_normalize": True,
@@ -215,7 +215,7 @@ def small_hf_model() -> object:
 
 
 def small_official_shapes(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, ...]]:
-    """Keys and shapes of the official class at the sizes of ``small_hf_model``."""
+    """List keys and shapes of the official class at the sizes of ``small_hf_model``."""
     # The official package imports torchvision for its mask generator only.
     names = ("ops", "ops.boxes", "transforms", "transforms.functional")
     for name in ("torchvision", *(f"torchvision.{name}" for name in names)):

@@ -1,4 +1,4 @@
-"""LoRA in every form: found, merged as the layers would add it, refused where it cannot fit."""
+"""Test every form of LoRA: detected, merged as the layers would add it, refused if unfit."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 import samjax
-from samjax.checkpoint.families import OfficialWeights, Options, read_official_weights
-from samjax.checkpoint.loading import random_parameters, to_official
-from samjax.checkpoint.torch_writer import write_torch_file
+from samjax.checkpoint.families.official import OfficialWeights, ReadOptions, read_official_weights
+from samjax.checkpoint.formats.torch_writer import write_torch_file
+from samjax.checkpoint.parameters import random_parameters, to_official
 from samjax.errors import CheckpointError, CheckpointWarning
-from tests.checkpoint_files import write_safetensors
-from tests.families import layouts
-from tests.models import PLAIN, sized
+from tests.support import layouts
+from tests.support.checkpoint_files import write_safetensors
+from tests.support.models import PLAIN, sized
 
 BASE = to_official(random_parameters(PLAIN), PLAIN)
-OPTIONS = Options(OfficialWeights("official", "base.pth", BASE, (), None, 1e-5))
+OPTIONS = ReadOptions(OfficialWeights("official", "base.pth", BASE, (), None, 1e-5))
 BLOCKS = layouts.depth_of(BASE)
 
 
@@ -28,7 +28,7 @@ def same(found: dict, expected: dict) -> None:
         np.testing.assert_allclose(found[key], array, rtol=0, atol=1e-6, err_msg=key)
 
 
-def refused(path: Path, options: Options = OPTIONS) -> str:
+def refused(path: Path, options: ReadOptions = OPTIONS) -> str:
     with pytest.raises(CheckpointError) as caught:
         read_official_weights(path, options)
     text = str(caught.value)
@@ -78,10 +78,10 @@ def test_pairs_of_some_blocks(tmp_path: Path) -> None:
     path = written(tmp_path / "lora.pth", saved)
     text = refused(path)
     assert f"enough for 1 of the {BLOCKS} blocks of the base: pass lora_layers=" in text
-    same(read_official_weights(path, Options(OPTIONS.base, (1,))).tensors, merged)
+    same(read_official_weights(path, ReadOptions(OPTIONS.base, (1,))).tensors, merged)
     for wrong in ((0, 1), (BLOCKS,), (-1,), ()):
         assert "does not fit: give 1 different blocks" in refused(
-            path, Options(OPTIONS.base, wrong)
+            path, ReadOptions(OPTIONS.base, wrong)
         )
 
 
@@ -178,7 +178,7 @@ def test_peft_keys_that_are_refused(tmp_path: Path) -> None:
 def test_the_base_that_peft_names_is_in_the_error(tmp_path: Path) -> None:
     saved, _ = layouts.peft(BASE)
     folder = write_peft(tmp_path / "a", saved, base_model_name_or_path="facebook/sam-vit-base")
-    text = refused(folder, Options())
+    text = refused(folder, ReadOptions())
     assert f"LoRA-only file ({BLOCKS} pairs, rank 4): pass base=" in text
     assert "(facebook/sam-vit-base by its adapter_config.json)" in text
 
@@ -207,18 +207,20 @@ def test_inline_layers_that_do_not_fit(tmp_path: Path) -> None:
     saved, _ = layouts.inline_samed(BASE)
     at = "image_encoder.blocks.0.attn.qkv"
     half = {key: array for key, array in saved.items() if key != f"{at}.linear_b_v.weight"}
-    assert "has only its A matrix" in refused(written(tmp_path / "a.pth", half), Options())
+    assert "has only its A matrix" in refused(written(tmp_path / "a.pth", half), ReadOptions())
     both = saved | {f"{at}.weight": BASE[f"{at}.weight"]}
-    assert "a weight with and without LoRA" in refused(written(tmp_path / "b.pth", both), Options())
+    assert "a weight with and without LoRA" in refused(
+        written(tmp_path / "b.pth", both), ReadOptions()
+    )
     biased = saved | {f"{at}.linear_a_q.bias": np.ones(4, np.float32)}
     assert "looks like a LoRA with biases" in refused(
-        written(tmp_path / "c.pth", biased), Options()
+        written(tmp_path / "c.pth", biased), ReadOptions()
     )
     fact = saved | {f"{at}.FacTu.weight": np.ones((4, 4), np.float32)}
-    assert "FacT" in refused(written(tmp_path / "d.pth", fact), Options())
+    assert "FacT" in refused(written(tmp_path / "d.pth", fact), ReadOptions())
     # Layers without the weights they belong to: these are the base's
     layers = {key: array for key, array in saved.items() if ".linear_" in key}
-    assert "LoRA-only file" in refused(written(tmp_path / "e.pth", layers), Options())
+    assert "LoRA-only file" in refused(written(tmp_path / "e.pth", layers), ReadOptions())
     assert read_official_weights(tmp_path / "e.pth", OPTIONS).family == "inline lora"
 
 

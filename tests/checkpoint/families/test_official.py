@@ -1,4 +1,4 @@
-"""Families: unwrapping, prefixes, refusals by name."""
+"""Test unwrapping, key prefixes, and refusals by the name of the family."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samjax.checkpoint.families import read_official_weights
-from samjax.checkpoint.torch_writer import write_torch_file
+from samjax.checkpoint.families.official import read_official_weights
+from samjax.checkpoint.formats.torch_writer import write_torch_file
 from samjax.errors import CheckpointError
-from tests import checkpoint_files as make
+from tests.support import checkpoint_files as make
 
 
 @pytest.fixture

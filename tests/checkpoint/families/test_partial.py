@@ -1,4 +1,4 @@
-"""Files with a part of a SAM, and other image sizes."""
+"""Test files with a part of a SAM, and other image sizes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import samjax
-from samjax.checkpoint.loading import random_parameters, to_official
-from samjax.checkpoint.positions import interpolation
-from samjax.checkpoint.torch_writer import write_torch_file
+from samjax.bilinear import bilinear_matrix
+from samjax.checkpoint.formats.torch_writer import write_torch_file
+from samjax.checkpoint.parameters import random_parameters, to_official
 from samjax.errors import CheckpointError
-from tests.families import layouts
-from tests.models import PLAIN, sized
+from tests.support import layouts
+from tests.support.models import PLAIN, sized
 
 BASE = to_official(random_parameters(PLAIN), PLAIN)
 TRAINED = to_official(random_parameters(PLAIN, seed=1), PLAIN)
@@ -102,9 +102,12 @@ def test_positions_for_another_size(base: Path, grid: int):
     for key in ("image_encoder.blocks.0.attn.rel_pos_h", "image_encoder.neck.0.weight"):
         np.testing.assert_array_equal(found[key], BASE[key])  # of a window; not a position
     # A linear function of the position stays the same function between the outermost centres.
-    old, new = interpolation(10, grid) @ np.arange(10.0), (np.arange(grid) + 0.5) * 10 / grid - 0.5
+    old, new = (
+        bilinear_matrix(10, grid) @ np.arange(10.0),
+        (np.arange(grid) + 0.5) * 10 / grid - 0.5,
+    )
     np.testing.assert_allclose(old, np.clip(new, 0, 9), atol=1e-5)
-    rows = interpolation(10, grid)
+    rows = bilinear_matrix(10, grid)
     expected = np.einsum("ai,bj,ijd->abd", rows, rows, BASE["image_encoder.pos_embed"][0])
     np.testing.assert_allclose(found["image_encoder.pos_embed"][0], expected, atol=1e-5)
 
@@ -124,9 +127,9 @@ def test_where_no_shape_tells_global_blocks_apart(tmp_path: Path):
 
 
 def test_stores_take_an_image_size_but_no_base(tmp_path: Path, base: Path):
-    from samjax.checkpoint.convert import convert
+    from samjax.checkpoint.convert import convert_checkpoint
 
-    convert(base, tmp_path / "store", preprocess="sammed2d")
+    convert_checkpoint(base, tmp_path / "store", preprocess="sammed2d")
     sam = samjax.load(tmp_path / "store", image_size=48)
     assert (sam.config.image_size, sam.preset.name) == (48, "sammed2d")
     with pytest.raises(CheckpointError, match="leave base and lora_layers out"):

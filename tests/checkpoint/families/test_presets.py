@@ -1,4 +1,4 @@
-"""Presets: values, fitting, rules of output, warnings, and where they are recorded."""
+"""Test presets: values, fitting, mask rules, warnings, and where they are recorded."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 import samjax
-from samjax import outputs
-from samjax.checkpoint.convert import convert
+from samjax.checkpoint.convert import convert_checkpoint
 from samjax.checkpoint.describe import describe
-from samjax.checkpoint.loading import random_parameters, to_official
-from samjax.checkpoint.torch_writer import write_torch_file
+from samjax.checkpoint.formats.torch_writer import write_torch_file
+from samjax.checkpoint.parameters import random_parameters, to_official
 from samjax.cli import main
 from samjax.errors import CheckpointWarning, ImageError, PromptError
-from samjax.masks import mask_to_logits, upscale
-from samjax.preprocess import PRESETS, get_preset, normalise, prepare, read_for
-from samjax.resampling import resize_labels, resize_medsam, resize_nearest, stretch_channels
-from tests.models import PLAIN, drawn_image
-from tests.test_families import make
+from samjax.image.preset import PRESETS, get_preset, normalise, prepare, read_for
+from samjax.image.resampling import resize_medsam, resize_nearest, stretch_channels
+from samjax.masks.rules import resize_labels
+from samjax.masks.upscale import mask_to_logits, upscale
+from tests.checkpoint.families.test_official import make
+from tests.support.models import PLAIN, drawn_image
 
 STRETCHED = ("medsam", "samed", "sammed2d")
 IMAGE = drawn_image(24, 60)
@@ -95,7 +95,7 @@ def test_sammed2d_takes_pixels_as_they_are():
 
 
 def rule(name: str, low_res: np.ndarray, size=(30, 20), threshold: float | None = 0.0):
-    return outputs.full_size(low_res, 40, (40, 40), size, threshold, get_preset(name))
+    return get_preset(name).masks.full_size(low_res, 40, (40, 40), size, threshold)
 
 
 def test_probabilities_are_not_logits():
@@ -112,11 +112,11 @@ def test_the_best_mask_alone():
     low_res = np.arange(6, dtype=np.float32)[:, None, None].repeat(4, 1).repeat(4, 2)
     low_res = low_res.reshape(2, 3, 4, 4)
     scores = np.array([[0.1, 0.9, 0.3], [0.5, 0.2, 0.4]], np.float32)
-    low, best = outputs.best_only(low_res, scores, get_preset("sammed2d"), True)
+    low, best = get_preset("sammed2d").masks.choose(low_res, scores, True)
     assert best.tolist() == [[np.float32(0.9)], [np.float32(0.5)]]
     assert low[:, :, 0, 0].tolist() == [[1], [3]]
     for preset, multimask in (("sammed2d", False), ("sam", True)):
-        same = outputs.best_only(low_res, scores, get_preset(preset), multimask)
+        same = get_preset(preset).masks.choose(low_res, scores, multimask)
         assert same[0] is low_res
 
 
@@ -145,7 +145,7 @@ def test_numbers_of_masks(name: str, several: int, one: int):
         assert made.masks.shape == (expected, 24, 60)
         assert made.scores.shape == (expected,)
         assert made.low_res.shape == (expected, 40, 40)
-        assert outputs.count_masks(preset, 3, multimask) == expected
+        assert preset.masks.count(3, multimask) == expected
     if name != "samed":
         with pytest.raises(PromptError, match="no prompt"):
             predictor.predict()
@@ -176,7 +176,7 @@ def test_conversion_records_the_preset(tmp_path: Path, tensors):
     write_torch_file(source, tensors)
     assert samjax.load(source).preset.name == "sam"
     for target in ("store", "file.safetensors"):
-        convert(source, tmp_path / target, preprocess="medsam")
+        convert_checkpoint(source, tmp_path / target, preprocess="medsam")
         assert describe(tmp_path / target).preprocess == "medsam"
         assert samjax.load(tmp_path / target).preset.name == "medsam"
         assert samjax.load(tmp_path / target, preprocess="sam").preset.name == "sam"
@@ -188,7 +188,7 @@ def test_files_that_leave_a_doubt(tmp_path: Path, tensors, capsys):
     path = tmp_path / "ft-sam_b.pth"
     content = make.dict_of({"model": make.state_dict(few), "optimizer": make.call("torch", "Adam")})
     make.write_zip(path, content, make.storages_of(few))
-    from samjax.checkpoint.families import read_official_weights
+    from samjax.checkpoint.families.official import read_official_weights
 
     assert "preprocess='sammed2d'" in read_official_weights(path).doubt
     trained = tmp_path / "trained.pth"

@@ -1,4 +1,4 @@
-"""Telling files and folders apart by their first bytes; safetensors; Hugging Face folders."""
+"""Test the detection of formats by first bytes, safetensors, and Hugging Face folders."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from samjax.checkpoint.tensor_files import open_tensor_file
-from samjax.checkpoint.torch_writer import write_torch_file
+from samjax.checkpoint.formats.open import open_tensor_file
+from samjax.checkpoint.formats.torch_writer import write_torch_file
 from samjax.errors import CheckpointError
-from tests import checkpoint_files as make
+from tests.support import checkpoint_files as make
 
 ONES = {"a": np.ones((2, 3), np.float32), "b": np.zeros((), np.float32)}
 

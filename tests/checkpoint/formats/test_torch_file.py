@@ -1,4 +1,4 @@
-"""Reading .pth files: what they hold comes back, what they try is refused."""
+"""Test reading .pth files: their tensors load, and attacks are refused."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samjax.checkpoint.pickle_machine import Stub
-from samjax.checkpoint.torch_file import read_torch_file
-from samjax.checkpoint.torch_writer import write_torch_file
+from samjax.checkpoint.formats.pickle_machine import Stub
+from samjax.checkpoint.formats.torch_file import read_torch_file
+from samjax.checkpoint.formats.torch_writer import write_torch_file
 from samjax.errors import CheckpointError
-from tests import checkpoint_files as make
+from tests.support import checkpoint_files as make
 
 FOUR = np.arange(4, dtype=np.float32)
 
@@ -31,7 +31,7 @@ def read(path: Path, content: bytes, **storages: bytes) -> object:
 
 
 def refused(path: Path, content: bytes, **storages: bytes) -> str:
-    """The error of a zip .pth: one line that begins with the file's name."""
+    """Return the error of a zip .pth: one line that begins with the file's name."""
     with pytest.raises(CheckpointError) as caught:
         read(path, content, **storages)
     text = str(caught.value)
@@ -119,7 +119,7 @@ def test_deflated_entries_are_refused(path: Path) -> None:
 def _raw_zip(
     entries: list[tuple[str, bytes]], *, flags: int = 0, second: str | None = None
 ) -> bytes:
-    """A zip whose central directory may be told lies: flags, or another name for entry 0."""
+    """Write a zip whose central directory may lie: flags, or another name for entry 0."""
     body, directory = io.BytesIO(), io.BytesIO()
     for index, (name, data) in enumerate(entries):
         listed = (second if index == 0 and second else name).encode()

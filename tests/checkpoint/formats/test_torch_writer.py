@@ -1,4 +1,4 @@
-"""Writing .pth files: what is written is read again, by samjax and by torch."""
+"""Test that written .pth files are read again by samjax and by torch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from samjax.checkpoint import torch_writer
-from samjax.checkpoint.torch_file import read_torch_file
-from samjax.checkpoint.torch_writer import write_torch_file
+from samjax.checkpoint.formats import torch_writer
+from samjax.checkpoint.formats.torch_file import read_torch_file
+from samjax.checkpoint.formats.torch_writer import write_torch_file
 from samjax.errors import CheckpointError
 
 FOUR = np.arange(4, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Drawn data sets in every layout, and predictors that know the answer."""
+"""Draw data sets in every layout, and make predictors that know their masks."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ OBJECTS = (
 
 
 def rectangle(x: int, y: int, width: int, height: int) -> np.ndarray:
-    """A filled rectangle, bool HEIGHT x WIDTH."""
+    """Draw a filled rectangle, bool HEIGHT x WIDTH."""
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[y : y + height, x : x + width] = True
     return mask
 
 
 def draw_image(path: Path, number: int, objects: Sequence[Sequence[int]]) -> None:
-    """Noise with the objects on it, different for each number."""
+    """Draw the objects on noise that differs for each number."""
     rng = np.random.default_rng(number)
     image = rng.integers(90, 110, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     for index, (x, y, w, h) in enumerate(objects):
@@ -42,7 +42,7 @@ def draw_image(path: Path, number: int, objects: Sequence[Sequence[int]]) -> Non
 
 
 def polygon(x: int, y: int, width: int, height: int) -> list[list[int]]:
-    """A rectangle's outline as COCO has it."""
+    """Return a rectangle's outline as a COCO polygon."""
     return [[x, y, x + width, y, x + width, y + height, x, y + height]]
 
 
@@ -51,7 +51,7 @@ def draw_coco(
     objects: Sequence[Sequence[Sequence[int]]] = OBJECTS,
     crowd: bool = False,
 ) -> Path:
-    """``root/annotations/instances_val.json`` with ``root/val``; returns the JSON's path."""
+    """Write ``root/annotations/instances_val.json`` and ``root/val``; return the JSON's path."""
     images, annotations = [], []
     for number, own in enumerate(objects, 1):
         draw_image(root / "val" / f"{number}.png", number, own)
@@ -83,7 +83,7 @@ def draw_coco(
 
 
 def _counts(x: int, y: int, width: int, height: int) -> list[int]:
-    """Uncompressed run lengths, column by column, first of zeros."""
+    """Compute uncompressed run lengths in column-major order, zeros first."""
     flat = rectangle(x, y, width, height).ravel(order="F")
     ends = np.flatnonzero(np.diff(flat)) + 1
     return np.diff([0, *ends, flat.size]).tolist()
@@ -96,7 +96,7 @@ def draw_folder(
     maps: Callable[[Sequence[Sequence[int]]], Sequence[np.ndarray]],
     suffix: str = "_{}",
 ) -> Path:
-    """Images with the label maps that ``maps`` makes of the objects; returns ``root``."""
+    """Draw images with the label maps that ``maps`` makes of the objects; return ``root``."""
     (root / labels).mkdir(parents=True)
     for number, own in enumerate(OBJECTS, 1):
         draw_image(root / images / f"{number}.png", number, own)
@@ -107,7 +107,7 @@ def draw_folder(
 
 
 def label_map(objects: Sequence[Sequence[int]]) -> np.ndarray:
-    """0 for the ground, 1, 2, ... for the objects, uint8."""
+    """Draw a uint8 label map with 0 for the background and 1, 2, ... for the objects."""
     result = np.zeros((HEIGHT, WIDTH), np.uint8)
     for number, given in enumerate(objects, 1):
         result[rectangle(*given)] = number
@@ -118,7 +118,7 @@ Answer = Callable[[np.ndarray, int], np.ndarray]  # of a mask, after so many cli
 
 
 class Knowing:
-    """A predictor that looks the answer up: ``answer(mask, clicks)`` of the prompted target.
+    """Predicts ``answer(mask, clicks)`` of the prompted target, which it looks up.
 
     Of three masks the first is the complement, the last is empty and the middle one, the most
     confident, is the answer. A single mask is the answer.
@@ -134,7 +134,7 @@ class Knowing:
         self.images = 0
 
     def learn(self, image: np.ndarray, masks: Sequence[np.ndarray]) -> None:
-        """The objects of an image."""
+        """Remember the objects of an image."""
         self._known[image.tobytes()] = list(masks)
 
     def set_image(self, image: np.ndarray) -> None:
@@ -179,12 +179,12 @@ class Knowing:
 
 
 def echo(mask: np.ndarray, _: int) -> np.ndarray:
-    """The truth."""
+    """Return the true mask."""
     return mask.copy()
 
 
 def without_columns(part: float) -> Answer:
-    """The truth without that part of its columns, on the right: IoU 1 - part on rectangles."""
+    """Answer the truth without a share of its right columns: IoU 1 - part on rectangles."""
 
     def answer(mask: np.ndarray, _: int) -> np.ndarray:
         columns = np.flatnonzero(mask.any(0))
@@ -196,7 +196,7 @@ def without_columns(part: float) -> Answer:
 
 
 def knowing(name: str, dataset: Dataset, answer: Answer) -> Knowing:
-    """A predictor that knows the images as the protocol shows them: ``med`` stretches them."""
+    """Make a predictor that knows the images as the protocol sets them; ``med`` stretches them."""
     predictor = Knowing(dataset, answer)
     if name == "med":
         for entry in dataset.entries:
@@ -207,7 +207,7 @@ def knowing(name: str, dataset: Dataset, answer: Answer) -> Knowing:
 
 
 def options(name: str, dataset: Dataset, answer: Answer = echo) -> Options:
-    """What ``boxes`` and ``proposals`` need besides a predictor."""
+    """Make the options that ``boxes`` and ``proposals`` need besides a predictor."""
     if name == "boxes":
         return Options(detections={e.id: _detections(e) for e in dataset.entries})
     if name == "proposals":
@@ -216,7 +216,7 @@ def options(name: str, dataset: Dataset, answer: Answer = echo) -> Options:
 
 
 def _detections(entry: Entry) -> list[dict[str, Any]]:
-    """The objects of an image as a detector would find them."""
+    """Make detections of the objects of an image, as a detector would return them."""
     return [
         {"category_id": t.category, "bbox": [x0, y0, x1 - x0, y1 - y0], "score": 0.9}
         for t in entry.targets(Filters(crowd=True, min_area=0))
@@ -225,7 +225,7 @@ def _detections(entry: Entry) -> list[dict[str, Any]]:
 
 
 def _records(answer: Answer, predictor: Any, image: np.ndarray, **settings: Any) -> list[dict]:
-    """Automatic masks: one of everything, and each object's twice."""
+    """Make automatic-mask records: one of the whole image, and two of each object."""
     assert settings["points_per_side"] == 64
     predictor.set_image(image)
     own = [answer(m, 1) for m in predictor.masks]
@@ -240,7 +240,7 @@ def _records(answer: Answer, predictor: Any, image: np.ndarray, **settings: Any)
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """The files of a finished run, without those that differ from run to run."""
+    """Read the files of a finished run, without those that differ from run to run."""
     names = ["masks.csv", "summary.json", "report.md"]
     names += [f"pictures/{p.name}" for p in sorted((out / "pictures").iterdir())]
     return {name: (out / name).read_bytes() for name in names}

@@ -1,4 +1,4 @@
-"""Competitors whose speed, errors and deaths are known: modules written for a test."""
+"""Write modules of fake competitors with known speed, errors and crashes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Fakes:
         jobs: tuple[str, ...] = ("encoder", "click", "points"),
         **more: object,
     ) -> Competitor:
-        """``dies``: at which call; 0: while loading."""
+        """Write a module whose competitor dies at call number ``dies``; 0 means while loading."""
         module = "fake_" + name.replace("-", "_")
         text = SOURCE.format(seconds=seconds, error=error, dies=dies, jobs=list(jobs))
         (self._folder / f"{module}.py").write_text(text)

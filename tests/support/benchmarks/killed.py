@@ -1,6 +1,6 @@
-"""A run that stops in the middle and waits to be killed, in a process of its own.
+"""Start a run that stops in the middle and waits to be killed, in a process of its own.
 
-python -m tests.benchmarks.killed PROTOCOL DATA OUT
+python -m tests.support.benchmarks.killed PROTOCOL DATA OUT
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from benchmarks.miou.datasets import open_dataset
 from benchmarks.miou.methods import METHODS
 from benchmarks.miou.protocol import Options
 from benchmarks.miou.samples import Dataset
-from tests.benchmarks.drawn import Knowing, knowing, options, without_columns
+from tests.support.benchmarks.drawn import Knowing, knowing, options, without_columns
 
 ANSWER = without_columns(0.25)
 MEASURED = 2  # images, before it stops
 
 
 def run(name: str, dataset: Dataset, predictor: Knowing, given: Options, out: Path) -> None:
-    """A protocol from data to files."""
+    """Run a protocol from data to files."""
     method = METHODS[name]
     asked = {"protocol": name, "data": dataset.name, "model": "drawn"}
     cli.run(method, dataset, [predictor], method.filters, given, asked, out, pictures=1)

@@ -1,4 +1,4 @@
-"""Real notebook servers on a free port, each with a folder, settings and kernels of its own."""
+"""Start notebook servers on a free port, each with its own folder, settings and kernels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 START_SECONDS = 90
 TOKEN = "samjax"
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """Find a free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 @contextmanager
 def jupyter(app: str, folder: Path) -> Iterator[str]:
-    """JupyterLab (``app="lab"``) or Notebook 7 (``"notebook"``) over ``folder``; its address.
+    """Serve ``folder`` in JupyterLab ("lab") or Notebook 7 ("notebook"), and yield the address.
 
     Nothing of the user's own settings is read or written. The page gets ``window.jupyterapp``,
     through which tests run the application's commands by name.
@@ -60,7 +60,7 @@ def jupyter(app: str, folder: Path) -> Iterator[str]:
 
 @contextmanager
 def marimo(notebook: Path) -> Iterator[str]:
-    """A marimo application of that file; its address."""
+    """Run a file as a marimo application and yield its address."""
     port = free_port()
     command = [
         *(sys.executable, "-m", "marimo", "run", str(notebook)),

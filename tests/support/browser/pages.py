@@ -1,4 +1,4 @@
-"""A notebook and an annotator in the browser, driven as a user would: mouse, keys, buttons."""
+"""Drive a notebook and an annotator in the browser as a user would: mouse, keys, buttons."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from playwright.sync_api import Locator, Page
 
-from tests.browser.hosts import TOKEN
+from tests.support.browser.hosts import TOKEN
 
 _READY = """() => {
   const panel = window.jupyterapp?.shell.currentWidget;
@@ -24,7 +25,7 @@ _RUN = """async (code) => {
 
 
 def write_notebook(path: Path, cells: Sequence[str]) -> Path:
-    """A notebook of these code cells."""
+    """Write a notebook of these code cells."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(notebook, path)
@@ -32,7 +33,7 @@ def write_notebook(path: Path, cells: Sequence[str]) -> Path:
 
 
 class NotebookPage:
-    """A notebook that is open in JupyterLab or Notebook 7."""
+    """Drives a notebook that is open in JupyterLab or Notebook 7."""
 
     def __init__(self, page: Page, host: tuple[str, str, Path], name: str):
         kind, address, self.folder = host
@@ -52,7 +53,7 @@ class NotebookPage:
         self.command("notebook:run-all-cells")
 
     def restart(self) -> None:
-        """A new kernel, which knows nothing."""
+        """Restart the kernel, which loses its state."""
         self.page.evaluate(
             "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
         )
@@ -63,17 +64,24 @@ class NotebookPage:
         error = self.page.evaluate(_RUN, code)
         assert error is None, error
 
+    def value(self, expression: str, imports: str = "import json") -> Any:
+        """Compute an expression in the kernel and return it; it must be JSON."""
+        file = self.folder / "value.json"
+        code = f"import json\n{imports}\nopen({str(file)!r}, 'w').write(json.dumps({expression}))"
+        self.python(code)
+        return json.loads(file.read_text())
+
     def close(self) -> None:
-        """End the kernel: its memory is needed."""
+        """Shut the kernel down, to free its memory."""
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
     def annotator(self, number: int = 0) -> AnnotatorPage:
-        """The annotator that stands at that place in the notebook."""
+        """Return the annotator at that position in the notebook."""
         return AnnotatorPage(self.page, self.page.locator(".samjax-annotator").nth(number))
 
 
 class AnnotatorPage:
-    """One annotator on the page. Coordinates are pixels of its image."""
+    """Drives one annotator on the page; coordinates are pixels of its image."""
 
     def __init__(self, page: Page, root: Locator):
         self.page, self.root = page, root
@@ -81,7 +89,7 @@ class AnnotatorPage:
         self.status = root.locator(".samjax-status")
 
     def data(self, name: str) -> str:
-        """The attribute data-``name``."""
+        """Read the attribute data-``name``."""
         return self.root.get_attribute(f"data-{name}") or ""
 
     def number(self, name: str) -> int:
@@ -102,13 +110,13 @@ class AnnotatorPage:
 
     @contextmanager
     def painted(self) -> Iterator[None]:
-        """What is done inside leads to other masks on the page; wait until they are painted."""
+        """Wait at the end of the block until the masks that it changes are painted."""
         before = self.number("decoded")
         yield
         self.until(f"Number(data.decoded) > {before} && data.state === 'ready'")
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        """Where that pixel is on the page."""
+        """Convert a pixel of the image to a position on the page."""
         box = self.canvas.bounding_box()
         assert box is not None
 
@@ -134,6 +142,15 @@ class AnnotatorPage:
     def act(self, action: str) -> None:
         self.root.locator(f"button[data-action={action}]").click()
 
+    def export(self) -> None:
+        """Export as the dialog proposes it, and wait for it."""
+        self.act("export")
+        self.root.locator(".samjax-export [type=submit]").click()
+        self.page.wait_for_function(
+            "(status) => status.textContent.includes('annotations.json')",
+            arg=self.status.element_handle(),
+        )
+
     def press(self, key: str) -> None:
-        """A key, with the canvas in focus."""
+        """Press a key with the canvas in focus."""
         self.canvas.press(key)

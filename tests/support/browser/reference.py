@@ -1,4 +1,4 @@
-"""What the browser's clicks must have led to, computed without widget and browser."""
+"""Compute the expected masks of the browser's clicks, without widget and browser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from samjax.annotations import read_coco
 def masks_of(
     sam: samjax.Segmenter, image: Any, prompts: list[dict[str, Any]]
 ) -> list[Bool[np.ndarray, "H W"]]:
-    """The mask of each object, made again by SamPredictor from its prompts."""
+    """Predict the mask of each object again by SamPredictor from its prompts."""
     predictor = samjax.SamPredictor(sam)
     predictor.set_image(image)
     masks = []
@@ -26,7 +26,7 @@ def masks_of(
 
 
 def exported(path: Path) -> list[tuple[tuple[int, int], list[np.ndarray], list[str]]]:
-    """Size, masks and labels of each image of a COCO file."""
+    """Read the size, masks and labels of each image of a COCO file."""
     return [
         (
             image.size,
@@ -38,5 +38,5 @@ def exported(path: Path) -> list[tuple[tuple[int, int], list[np.ndarray], list[s
 
 
 def near(points: Any, aimed: Any, tolerance: float = 1.5) -> bool:
-    """Whether recorded coordinates are where the mouse was sent, up to the page's own pixels."""
+    """Tell whether recorded coordinates equal the mouse's, up to a pixel of the page."""
     return bool(np.abs(np.asarray(points, float) - np.asarray(aimed, float)).max() <= tolerance)

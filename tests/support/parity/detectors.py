@@ -1,4 +1,4 @@
-"""Small detectors of the real classes, saved as folders: random weights, tiny vocabularies."""
+"""Save small detectors of the real classes with random weights and tiny vocabularies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def grounding_dino(folder: Path) -> Path:
 
 
 def mm_grounding_dino(folder: Path) -> Path:
-    """The same as MM Grounding DINO."""
+    """Save the same as MM Grounding DINO."""
     return _dino(folder, MMGroundingDinoConfig, MMGroundingDinoForObjectDetection)
 
 
@@ -123,7 +123,7 @@ def owlv2(folder: Path) -> Path:
 
 
 def _bert_vocabulary() -> dict[str, int]:
-    """The model knows [CLS], [SEP], "." and "?" by BERT's own numbers for them."""
+    """Write a vocabulary in which [CLS], [SEP], "." and "?" have BERT's ids, which models need."""
     numbers = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
     numbers |= {".": 1012, "?": 1029}
     numbers |= {word: 1030 + i for i, word in enumerate(WORDS)}
@@ -133,7 +133,7 @@ def _bert_vocabulary() -> dict[str, int]:
 
 
 def _spread(model: torch.nn.Module) -> None:
-    """Larger random weights: boxes of many sizes, scores on both sides of a threshold."""
+    """Enlarge random weights, for boxes of many sizes and scores around the threshold."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim > 1 and "embed_positions" not in name:

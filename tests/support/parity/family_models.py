@@ -1,7 +1,7 @@
-"""The official network with the layers that fine-tuning codes put into it, never merged.
+"""Insert the layers of fine-tuning codes into the official network, never merged.
 
-The attributes have the families' names, so that ``state_dict()`` has their layouts. Written from
-the papers and from what each code computes; the image pipelines of the presets, too.
+The attributes have the families' names, so that ``state_dict()`` has their layouts. The layers
+and the image pipelines of the presets are written from the papers and from the published code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from convert.official import PIXEL_MEAN, PIXEL_STD, OfficialPredictor
 
 
 def low_rank(inputs: int, outputs: int, rank: int) -> tuple[nn.Linear, nn.Linear]:
-    """Random A and B, neither of them zero as they are at the start of a training."""
+    """Draw random A and B, neither of them zero as B is at the start of a training."""
     a, b = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias=False)
     nn.init.normal_(a.weight, std=inputs**-0.5)
     nn.init.normal_(b.weight, std=0.5 * rank**-0.5)
@@ -29,7 +29,7 @@ def low_rank(inputs: int, outputs: int, rank: int) -> tuple[nn.Linear, nn.Linear
 
 
 class SamedQkv(nn.Module):
-    """SAMed and finetune-SAM: low-rank terms on queries and values."""
+    """Adds low-rank terms to queries and values, as in SAMed and finetune-SAM."""
 
     def __init__(self, qkv: nn.Linear, rank: int):
         super().__init__()
@@ -45,7 +45,7 @@ class SamedQkv(nn.Module):
 
 
 class SamedProjection(nn.Module):
-    """SAMed's decoder and finetune-SAM's: one projection with a low-rank term."""
+    """Adds a low-rank term to one projection, as in the decoders of SAMed and finetune-SAM."""
 
     def __init__(self, proj: nn.Linear, rank: int):
         super().__init__()
@@ -57,7 +57,7 @@ class SamedProjection(nn.Module):
 
 
 class MicroSamQkv(nn.Module):
-    """micro-sam's LoRASurgery: queries, keys and values."""
+    """Adds low-rank terms to queries, keys and values, as micro-sam's LoRASurgery."""
 
     def __init__(self, qkv: nn.Linear, rank: int):
         super().__init__()
@@ -76,7 +76,7 @@ class MicroSamQkv(nn.Module):
 
 
 class MicroSamMlp(nn.Module):
-    """micro-sam's low-rank MLP: both layers."""
+    """Adds low-rank terms to both layers of an MLP, as in micro-sam."""
 
     def __init__(self, mlp: nn.Module, rank: int):
         super().__init__()
@@ -92,7 +92,7 @@ class MicroSamMlp(nn.Module):
 
 
 def with_samed(sam: nn.Module, rank: int, layers: list[int] | None = None, decoder: bool = False):
-    """A copy of the model with SAMed's layers in its encoder, and in its decoder if wanted."""
+    """Copy the model with SAMed's layers in its encoder, and in its decoder if asked."""
     sam = copy.deepcopy(sam)
     torch.manual_seed(rank)
     for i, block in enumerate(sam.image_encoder.blocks):
@@ -112,7 +112,7 @@ def with_samed(sam: nn.Module, rank: int, layers: list[int] | None = None, decod
 
 
 def samed_file(sam: nn.Module, decoder: bool) -> dict[str, torch.Tensor]:
-    """What SAMed's save_lora_parameters writes; without the decoder, Sam_LoRA's."""
+    """Make the file of SAMed's save_lora_parameters; without the decoder, Sam_LoRA's."""
     layers: list[SamedQkv] = [m for m in sam.modules() if isinstance(m, SamedQkv)]
     a = [w for m in layers for w in (m.linear_a_q.weight, m.linear_a_v.weight)]
     b = [w for m in layers for w in (m.linear_b_q.weight, m.linear_b_v.weight)]
@@ -126,7 +126,7 @@ def samed_file(sam: nn.Module, decoder: bool) -> dict[str, torch.Tensor]:
 
 
 def with_microsam(sam: nn.Module, rank: int) -> nn.Module:
-    """A copy of the model with micro-sam's layers in its encoder."""
+    """Copy the model with micro-sam's layers in its encoder."""
     sam = copy.deepcopy(sam)
     torch.manual_seed(rank)
     for block in sam.image_encoder.blocks:
@@ -140,7 +140,7 @@ def with_microsam(sam: nn.Module, rank: int) -> nn.Module:
 
 @torch.no_grad()
 def decode(sam: nn.Module, embedding, points=None, labels=None, box=None, *, multimask: bool):
-    """Low-res logits and scores of one prompt in pixels of the network's input."""
+    """Decode low-res logits and scores of one prompt in pixels of the network's input."""
     given = None
     if points is not None:
         given = (torch.as_tensor(points)[None].float(), torch.as_tensor(labels)[None])
@@ -161,7 +161,7 @@ def _batch(image: np.ndarray) -> torch.Tensor:
 
 @torch.no_grad()
 def medsam(sam: nn.Module, image: np.ndarray, box: np.ndarray):
-    """MedSAM_Inference.py: (input, embedding, low-res logits, upscaled probability, mask)."""
+    """Run MedSAM_Inference.py: (input, embedding, low-res logits, upscaled probability, mask)."""
     side = sam.image_encoder.img_size
     height, width = image.shape[:2]
     small = transform.resize(
@@ -179,7 +179,7 @@ def medsam(sam: nn.Module, image: np.ndarray, box: np.ndarray):
 
 @torch.no_grad()
 def sammed2d(sam: nn.Module, image: np.ndarray, box=None, points=None, labels=None, *, multimask):
-    """predictor_sammed.py: normalised, nearest resize, the best of several masks."""
+    """Run predictor_sammed.py: normalise, resize by nearest pixel, select the best mask."""
     side = sam.image_encoder.img_size
     height, width = image.shape[:2]
     factors = np.array([side / width, side / height])
@@ -204,7 +204,7 @@ def sammed2d(sam: nn.Module, image: np.ndarray, box=None, points=None, labels=No
 
 @torch.no_grad()
 def samed(sam: nn.Module, grey: np.ndarray):
-    """SAMed's test_single_volume of one slice with values of 0 to 1, and the label image.
+    """Run SAMed's test_single_volume on one slice with values of 0 to 1, for the label image.
 
     SAMed's decoder returns the masks of all tokens: here the single one and the others are joined.
     """
@@ -222,7 +222,7 @@ def samed(sam: nn.Module, grey: np.ndarray):
 
 
 def microsam(sam: nn.Module, image: np.ndarray) -> OfficialPredictor:
-    """micro-sam: channels stretched to 0..255, then the official predictor."""
+    """Stretch channels to 0..255 as micro-sam does, then run the official predictor."""
     values = image.astype(np.float32)
     if values.ndim == 2:
         values = np.stack([values] * 3, -1)
@@ -236,7 +236,7 @@ def microsam(sam: nn.Module, image: np.ndarray) -> OfficialPredictor:
 
 @torch.no_grad()
 def at_size(sam: nn.Module, build: Callable, side: int) -> nn.Module:
-    """The model for another input size, its positions resized by torch (``load_from``)."""
+    """Convert the model to another input size, its positions resized by torch (``load_from``)."""
     encoder = sam.image_encoder
     patch = encoder.patch_embed.proj.stride[0]
     grid = side // patch

@@ -1,6 +1,6 @@
-"""Fine-tuned families a second time, in PyTorch, written after their own code alone.
+"""Implement fine-tuned families a second time in PyTorch, after their own code alone.
 
-Nothing here knows how samjax reads or runs them: each part follows the file of the family's
+Nothing here depends on how samjax reads or runs them: each part follows the file of the family's
 repository that its docstring names, on the official classes. The networks are small and random.
 """
 
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from convert.official import OfficialPredictor, build_official
-from samjax.config import ImageEncoderConfig, MaskDecoderConfig, SamConfig
-from tests.parity.official import randomise
+from samjax.model.config import ImageEncoderConfig, MaskDecoderConfig, SamConfig
+from tests.support.parity.official import randomise
 
 # Of a prompt encoder: points with labels, boxes
 Prompt = tuple[tuple[Tensor, Tensor] | None, Tensor | None]
@@ -37,7 +37,7 @@ def sizes(
     mlp: int | None = None,
     masks: int = 3,
 ) -> SamConfig:
-    """Three blocks, the last one global, and the published decoder."""
+    """Define a network of three blocks, the last one global, with the published decoder."""
     encoder = ImageEncoderConfig(
         image_size=image_size,
         width=width,
@@ -50,7 +50,7 @@ def sizes(
 
 
 def drawn(config: SamConfig, seed: int) -> nn.Module:
-    """A model of random weights."""
+    """Build a model with random weights."""
     sam = build_official(config)
     randomise(sam, torch.Generator().manual_seed(seed))
     return sam
@@ -58,7 +58,7 @@ def drawn(config: SamConfig, seed: int) -> nn.Module:
 
 @torch.no_grad()
 def settle(sam: nn.Module, embedding: Tensor, prompts: Sequence[Prompt]) -> None:
-    """Scale the heads: of every token half the logits are positive, with deviation 8."""
+    """Scale the heads so that half the logits of every token are positive, with deviation 8."""
     decoder, upscaled = sam.mask_decoder, []
     hook = decoder.output_upscaling.register_forward_hook(lambda *call: upscaled.append(call[2]))
     runs = [every_mask(sam, embedding, prompt) for prompt in prompts]
@@ -79,7 +79,7 @@ def settle(sam: nn.Module, embedding: Tensor, prompts: Sequence[Prompt]) -> None
 
 
 def every_mask(sam: nn.Module, embedding: Tensor, prompt: Prompt) -> tuple[Tensor, Tensor]:
-    """Low-res logits and predicted IoUs of all mask tokens, 1 x T x m x m and 1 x T."""
+    """Decode logits and predicted IoUs of all mask tokens, 1 x T x m x m and 1 x T."""
     points, boxes = prompt
     sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=None)
     return sam.mask_decoder.predict_masks(
@@ -91,7 +91,7 @@ def every_mask(sam: nn.Module, embedding: Tensor, prompt: Prompt) -> tuple[Tenso
 
 
 def settle_on(sam: nn.Module, image: np.ndarray) -> None:
-    """``settle`` for the official preprocessing of this image, a point and a box."""
+    """Call ``settle`` for the official preprocessing of this image, a point and a box."""
     predictor = OfficialPredictor(sam)
     predictor.set_image(image)
     h, w = predictor.input_size
@@ -104,7 +104,7 @@ def settle_on(sam: nn.Module, image: np.ndarray) -> None:
 
 
 class QueryValueLora(nn.Module):
-    """JamesQFreeman/Sam_LoRA, sam_lora.py, _LoRA_qkv; SAMed has the same."""
+    """Follows JamesQFreeman/Sam_LoRA, sam_lora.py, _LoRA_qkv; SAMed has the same."""
 
     def __init__(self, qkv: nn.Linear, a_q: nn.Linear, b_q: nn.Linear, a_v: nn.Linear, b_v) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class QueryValueLora(nn.Module):
 
 
 class SamLora(nn.Module):
-    """JamesQFreeman/Sam_LoRA, sam_lora.py, LoRA_Sam: pairs of q, then v, of each chosen block."""
+    """Follows JamesQFreeman/Sam_LoRA, sam_lora.py, LoRA_Sam: pairs of q, then v, by block."""
 
     def __init__(self, sam: nn.Module, rank: int, lora_layer: Sequence[int] | None = None) -> None:
         super().__init__()
@@ -143,15 +143,15 @@ class SamLora(nn.Module):
         self.sam = sam.eval()
 
     def pairs(self) -> dict[str, Tensor]:
-        """The tensors of the pairs under their names in a file."""
+        """Return the tensors of the pairs under their names in a file."""
         a = {f"w_a_{i:03d}": layer.weight.detach() for i, layer in enumerate(self.w_As)}
         return {**a, **{f"w_b_{i:03d}": layer.weight.detach() for i, layer in enumerate(self.w_Bs)}}
 
     def save_lora_parameters(self, path: Path) -> None:
-        """LoRA_Sam.save_lora_parameters, without the classifier ``fc_`` of LoRA_ViT.
+        """Save as LoRA_Sam.save_lora_parameters, without the classifier ``fc_`` of LoRA_ViT.
 
-        As published it asks for ``self.lora_vit.head``, which LoRA_Sam does not have; users
-        take these lines out.
+        The published code reads ``self.lora_vit.head``, which LoRA_Sam does not have; users
+        remove these lines.
         """
         assert path.suffix == ".safetensors"
         save_file(self.pairs(), path)
@@ -159,7 +159,7 @@ class SamLora(nn.Module):
 
 @torch.no_grad()
 def train_lora(modules: Sequence[nn.Linear], seed: int) -> None:
-    """Random pairs that change queries and values by about half of what they are."""
+    """Draw random pairs that change queries and values by about half of their size."""
     generator = torch.Generator().manual_seed(seed)
     for layer in modules:
         noise = torch.randn(layer.weight.shape, generator=generator)
@@ -167,7 +167,7 @@ def train_lora(modules: Sequence[nn.Linear], seed: int) -> None:
 
 
 class Samed(SamLora):
-    """hitachinsk/SAMed, sam_lora_image_encoder.py, LoRA_Sam."""
+    """Follows hitachinsk/SAMed, sam_lora_image_encoder.py, LoRA_Sam."""
 
     def save_lora_parameters(self, path: Path) -> None:
         assert path.suffix in (".pt", ".pth")
@@ -188,9 +188,10 @@ class Samed(SamLora):
 
     @torch.no_grad()
     def outputs(self, inputs: Tensor) -> dict[str, Tensor]:
-        """segment_anything/modeling/sam.py, Sam.forward_train, and its MaskDecoder.forward.
+        """Follow segment_anything/modeling/sam.py, Sam.forward_train, and its MaskDecoder.forward.
 
-        No prompt; the masks of all tokens, since the selection of some is commented out there.
+        There is no prompt, and masks of all tokens are returned: the selection of some is
+        commented out there.
         """
         size = self.sam.image_encoder.img_size
         embedding = self.sam.image_encoder(self.sam.preprocess(inputs))
@@ -200,7 +201,7 @@ class Samed(SamLora):
 
 
 def build_samed(config: SamConfig, checkpoint: Path) -> nn.Module:
-    """hitachinsk/SAMed, segment_anything/build_sam.py, _build_sam and load_from.
+    """Follow hitachinsk/SAMed, segment_anything/build_sam.py, _build_sam and load_from.
 
     test.py gives it pixel_mean 0 and pixel_std 1 unless the data are on 0..255 (``rescale``).
     """
@@ -235,7 +236,7 @@ def build_samed(config: SamConfig, checkpoint: Path) -> nn.Module:
 
 
 def samed_input(image: np.ndarray, size: int) -> Tensor:
-    """hitachinsk/SAMed, utils.py, test_single_volume: a slice H x W of 0..1, zoomed."""
+    """Zoom a slice H x W of 0..1 as hitachinsk/SAMed, utils.py, test_single_volume."""
     x, y = image.shape
     if x != size or y != size:
         image = scipy.ndimage.zoom(image, (size / x, size / y), order=3)
@@ -243,7 +244,7 @@ def samed_input(image: np.ndarray, size: int) -> Tensor:
 
 
 def samed_labels(net: Samed, image: np.ndarray) -> tuple[np.ndarray, dict[str, Tensor]]:
-    """The same function's branch for one image: the label of each pixel, and the outputs."""
+    """Predict the label of each pixel, and the outputs, as test_single_volume for one image."""
     size = net.sam.image_encoder.img_size
     outputs = net.outputs(samed_input(image, size))
     labels = torch.argmax(torch.softmax(outputs["masks"], dim=1), dim=1).squeeze(0).numpy()
@@ -257,7 +258,7 @@ def samed_labels(net: Samed, image: np.ndarray) -> tuple[np.ndarray, dict[str, T
 
 
 def medsam_image(image: np.ndarray, size: int) -> Tensor:
-    """bowang-lab/MedSAM, MedSAM_Inference.py, "image preprocessing"."""
+    """Follow bowang-lab/MedSAM, MedSAM_Inference.py, "image preprocessing"."""
     if image.ndim == 2:
         image = np.repeat(image[:, :, None], 3, axis=-1)
     resized = skimage.transform.resize(
@@ -269,7 +270,7 @@ def medsam_image(image: np.ndarray, size: int) -> Tensor:
 
 
 def medsam_box(box: Sequence[int], height: int, width: int, size: int) -> Tensor:
-    """The box on the network's input, 1 x 1 x 4."""
+    """Scale the box to the network's input, 1 x 1 x 4."""
     scaled = np.array([box]) / np.array([width, height, width, height]) * size
     return torch.as_tensor(scaled, dtype=torch.float)[:, None, :]
 
@@ -278,7 +279,7 @@ def medsam_box(box: Sequence[int], height: int, width: int, size: int) -> Tensor
 def medsam_inference(
     sam: nn.Module, embedding: Tensor, box: Tensor, height: int, width: int
 ) -> tuple[np.ndarray, Tensor]:
-    """MedSAM_Inference.py, medsam_inference: the mask, and its low-res logits."""
+    """Predict mask and low-res logits as MedSAM_Inference.py, medsam_inference."""
     sparse, dense = sam.prompt_encoder(points=None, boxes=box, masks=None)
     low_res, _ = sam.mask_decoder(
         image_embeddings=embedding,
@@ -297,7 +298,7 @@ def medsam_inference(
 
 
 class Sammed2dPredictor:
-    """OpenGVLab/SAM-Med2D, segment_anything/predictor_sammed.py, SammedPredictor."""
+    """Follows OpenGVLab/SAM-Med2D, segment_anything/predictor_sammed.py, SammedPredictor."""
 
     def __init__(self, sam: nn.Module) -> None:
         self.model = sam
@@ -353,7 +354,7 @@ class Sammed2dPredictor:
 
 
 def save_sammed2d(sam: nn.Module, path: Path) -> None:
-    """OpenGVLab/SAM-Med2D, train.py, main: the optimizer is saved as an object."""
+    """Save as OpenGVLab/SAM-Med2D, train.py, main, with the optimizer as an object."""
     optimizer = torch.optim.Adam(sam.parameters(), lr=1e-4)
     torch.save({"model": sam.float().state_dict(), "optimizer": optimizer}, path)
 
@@ -362,7 +363,7 @@ def save_sammed2d(sam: nn.Module, path: Path) -> None:
 
 
 class AttentionLora(nn.Module):
-    """computational-cell-analytics/micro-sam, micro_sam/models/peft.py, AttentionLoRA.
+    """Follows computational-cell-analytics/micro-sam, micro_sam/models/peft.py, AttentionLoRA.
 
     With q and v alone this is the older LoRASurgery of peft_sam.py, names included.
     """
@@ -390,7 +391,7 @@ class AttentionLora(nn.Module):
 
 
 class MlpLora(nn.Module):
-    """micro_sam/models/peft.py, MLPLoRA."""
+    """Follows micro_sam/models/peft.py, MLPLoRA."""
 
     def __init__(self, rank: int, mlp: nn.Module) -> None:
         super().__init__()
@@ -412,7 +413,7 @@ def peft_sam(
     update_matrices: Sequence[str] = ("q", "v"),
     attention_layers_to_update: Sequence[int] | None = None,
 ) -> nn.Module:
-    """micro_sam/v1/models/peft_sam.py, PEFT_Sam with LoRASurgery; its ``.sam``."""
+    """Return the ``.sam`` of micro_sam/v1/models/peft_sam.py, PEFT_Sam with LoRASurgery."""
     blocks = sam.image_encoder.blocks
     attention = [name for name in update_matrices if name != "mlp"]
     for number in attention_layers_to_update or range(len(blocks)):
@@ -424,7 +425,7 @@ def peft_sam(
 
 
 class TrainableSam(nn.Module):
-    """micro_sam/v1/training/trainable_sam.py: its keys begin with ``sam.``."""
+    """Follows micro_sam/v1/training/trainable_sam.py, whose keys begin with ``sam.``."""
 
     def __init__(self, sam: nn.Module) -> None:
         super().__init__()
@@ -439,7 +440,7 @@ class PatchDataset:
 
 
 def save_torch_em(sam: nn.Module, path: Path) -> None:
-    """torch_em/trainer/default_trainer.py, save_checkpoint, as JointSamTrainer calls it."""
+    """Save as torch_em/trainer/default_trainer.py, save_checkpoint, called by JointSamTrainer."""
     model = TrainableSam(sam)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     decoder = OrderedDict({"out_conv.weight": torch.zeros(3, 64, 1, 1)})
@@ -467,13 +468,13 @@ def save_torch_em(sam: nn.Module, path: Path) -> None:
 
 
 def save_exported(sam: nn.Module, path: Path) -> None:
-    """micro_sam/v1/util.py, export_custom_sam_model."""
+    """Save as micro_sam/v1/util.py, export_custom_sam_model."""
     state = TrainableSam(sam).state_dict()
     torch.save(OrderedDict((key.removeprefix("sam."), v) for key, v in state.items()), path)
 
 
 def to_image(image: np.ndarray) -> np.ndarray:
-    """micro_sam/util.py, _to_image: each channel to 0..255, cut off to uint8."""
+    """Stretch each channel to 0..255, truncated to uint8, as micro_sam/util.py, _to_image."""
     if image.ndim == 2:
         image = np.concatenate([image[..., None]] * 3, axis=-1)
     image = image.astype("float32")
@@ -486,7 +487,7 @@ def to_image(image: np.ndarray) -> np.ndarray:
 
 
 class PrunedMlp(nn.Module):
-    """czg1225/SlimSAM, segment_anything/modeling/common.py, MLPBlock."""
+    """Follows czg1225/SlimSAM, segment_anything/modeling/common.py, MLPBlock."""
 
     def __init__(self, width: int, mlp_dim: int) -> None:
         super().__init__()
@@ -498,7 +499,7 @@ class PrunedMlp(nn.Module):
 
 
 def build_slimsam(config: SamConfig, mlp_dim: int) -> nn.Module:
-    """czg1225/SlimSAM, segment_anything/build_sam.py: ``mlp_dim`` is given beside the width."""
+    """Follow czg1225/SlimSAM, segment_anything/build_sam.py, where ``mlp_dim`` is an argument."""
     sam = build_official(config)
     for block in sam.image_encoder.blocks:
         block.mlp = PrunedMlp(config.image_encoder.width, mlp_dim)

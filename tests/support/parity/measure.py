@@ -1,4 +1,4 @@
-"""The limits of parity in float32 at precision "highest", and how far each stage stays below."""
+"""Check the parity limits in float32 at precision "highest", and record each stage's error."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ FOREGROUND = (0.05, 0.95)
 
 
 class ViolationError(AssertionError):
-    """A stage that is not equal to the official one within its limit."""
+    """Reports a stage that differs from the official one by more than its limit."""
 
 
 class Ledger:
-    """Largest error seen at each stage, for the report at the end of the run."""
+    """Records the largest error of each stage, for the report at the end of the run."""
 
     def __init__(self, *, strict: bool = True) -> None:
         self.strict = strict
@@ -28,7 +28,7 @@ class Ledger:
             raise ViolationError(f"{stage}: error {error:.2e} is above the limit of {limit:.0e}")
 
     def violations(self) -> dict[str, float]:
-        """Largest error of each stage that is above its limit."""
+        """List the largest error of each stage that is above its limit."""
         return {k: worst for k, (worst, limit, _) in self.worst.items() if not worst <= limit}
 
     def embedding(self, stage: str, ours: ArrayLike, theirs: ArrayLike) -> None:
@@ -36,7 +36,7 @@ class Ledger:
         self.note(stage, float(np.abs(a - b).max() / np.abs(b).max()), EMBEDDING)
 
     def logits(self, stage: str, ours: ArrayLike, theirs: ArrayLike) -> None:
-        """Also asserts that the official masks are neither nearly empty nor nearly full."""
+        """Compare logits, and assert that official masks are neither nearly empty nor full."""
         a, b = _pair(stage, ours, theirs)
         share = (b > 0).mean((-2, -1))
         low, high = FOREGROUND
@@ -48,7 +48,7 @@ class Ledger:
         self.note(stage, float(np.abs(a - b).max()), SCORES)
 
     def pixels(self, stage: str, ours: ArrayLike, theirs: ArrayLike) -> None:
-        """Binary masks; the noted error is the share of pixels that differ."""
+        """Compare binary masks; the recorded error is the share of pixels that differ."""
         a, b = np.asarray(ours), np.asarray(theirs)
         assert a.shape == b.shape, f"{stage}: {a.shape} instead of {b.shape}"
         assert a.dtype == b.dtype == np.bool_

@@ -1,4 +1,4 @@
-"""The official PyTorch code as oracle: models of any size with random weights."""
+"""Build official PyTorch models of any size with random weights, as the oracle."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from convert.official import OfficialPredictor, build_official
-from samjax.config import SamConfig
-from tests.models import drawn_image
+from samjax.model.config import SamConfig
+from tests.support.models import drawn_image
 
 __all__ = [
     "OfficialPredictor",
@@ -25,7 +25,7 @@ _LOGITS_STD = 10.0
 
 @lru_cache(maxsize=8)
 def random_official(config: SamConfig, seed: int = 0):
-    """An official model whose every weight is random, biases and relative positions too.
+    """Build an official model whose weights are all random, biases and relative positions too.
 
     Scales are chosen so that no part saturates or vanishes: kernels keep variance, norms stay
     near the identity, relative positions move attention visibly, biases are not negligible.
@@ -120,5 +120,5 @@ def calibrate(sam: torch.nn.Module, image: np.ndarray) -> OfficialPredictor:
 
 
 def state_arrays(sam: torch.nn.Module) -> dict[str, np.ndarray]:
-    """The official state_dict as NumPy arrays."""
+    """Convert the official state_dict to NumPy arrays."""
     return {key: value.detach().numpy() for key, value in sam.state_dict().items()}

@@ -1,4 +1,4 @@
-"""SAM-HQ and MobileSAM in PyTorch as oracles: models of any size with random weights."""
+"""Build SAM-HQ and MobileSAM in PyTorch with random weights of any size, as oracles."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from convert.variants import HqPredictor, build_variant
-from samjax.config import SamConfig
-from tests.models import drawn_image
-from tests.parity.official import calibrate, randomise
+from samjax.model.config import SamConfig
+from tests.support.models import drawn_image
+from tests.support.parity.official import calibrate, randomise
 
 # Standard deviations of SAM's and of the HQ token's logits: neither drowns in their sum
 _SAM_STD, _HQ_STD = 8.0, 6.0
@@ -18,7 +18,7 @@ _SAM_STD, _HQ_STD = 8.0, 6.0
 
 @lru_cache(maxsize=8)
 def random_variant(config: SamConfig, seed: int = 0) -> torch.nn.Module:
-    """A model of these sizes whose every weight is random, its heads calibrated."""
+    """Build a model of these sizes with random weights and calibrated heads."""
     model = build_variant(config)
     randomise(model, torch.Generator().manual_seed(seed))
     if config.hq:
@@ -30,7 +30,7 @@ def random_variant(config: SamConfig, seed: int = 0) -> torch.nn.Module:
 
 @torch.no_grad()
 def calibrate_hq(model: torch.nn.Module, image: np.ndarray) -> HqPredictor:
-    """As ``official.calibrate``, with a scale for each of the two masks that are added."""
+    """Calibrate as ``official.calibrate``, with a scale for each of the two added masks."""
     predictor, decoder = HqPredictor(model), model.mask_decoder
     predictor.set_image(image)
     h, w = image.shape[:2]

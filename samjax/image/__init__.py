@@ -1,0 +1,59 @@
+"""Images are read here, with EXIF, presets of the families, resizing and coordinates."""
+
+from typing import TYPE_CHECKING
+
+from samjax._lazy import lazy
+
+if TYPE_CHECKING:
+    from samjax.image.preset import (
+        PRESETS,
+        Pixels,
+        PreparedImage,
+        Preset,
+        get_preset,
+        hash_pixels,
+        prepare,
+        read_for,
+    )
+    from samjax.image.read import (
+        apply_boxes,
+        apply_coords,
+        read_image,
+        resize_longest_side,
+        scale_coords,
+    )
+
+__all__ = [
+    "PRESETS",
+    "Pixels",
+    "PreparedImage",
+    "Preset",
+    "apply_boxes",
+    "apply_coords",
+    "get_preset",
+    "hash_pixels",
+    "prepare",
+    "read_for",
+    "read_image",
+    "resize_longest_side",
+    "scale_coords",
+]
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "PRESETS": "samjax.image.preset",
+        "Pixels": "samjax.image.preset",
+        "PreparedImage": "samjax.image.preset",
+        "Preset": "samjax.image.preset",
+        "apply_boxes": "samjax.image.read",
+        "apply_coords": "samjax.image.read",
+        "get_preset": "samjax.image.preset",
+        "hash_pixels": "samjax.image.preset",
+        "prepare": "samjax.image.preset",
+        "read_for": "samjax.image.preset",
+        "read_image": "samjax.image.read",
+        "resize_longest_side": "samjax.image.read",
+        "scale_coords": "samjax.image.read",
+    },
+)
