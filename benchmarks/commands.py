@@ -1,4 +1,4 @@
-"""How the suites' commands end."""
+"""Run the suites' commands with one-line errors and the usual exit codes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from samjax.errors import SamjaxError
 
-# What to say of a command that keeps a journal
-RESUMES = "interrupted: the same command goes on where it stopped"
+# Printed on an interrupt by commands that keep a journal
+RESUMES = "interrupted: the same command resumes where it stopped"
 
 
 def exit_code(job: Callable[[], Any], interrupted: str = "interrupted") -> None:
-    """Run a command: wrong input gives one line and exit code 2, an interrupt 130."""
+    """Run a command; wrong input ends it with one line and exit code 2, an interrupt with 130."""
     try:
         job()
     except SamjaxError as error:

@@ -1,12 +1,12 @@
-"""The model card's table: clicks, boxes, quality head and classical methods on several data sets.
+"""Measure the model card's table: clicks, boxes, quality head, classical methods on data sets.
 
     python -m benchmarks.embedded --data bsds500/val --data coco/val2017 --out results
     python -m benchmarks.embedded --model new.pth --data ... --out results --classical 0
 
-Each data set runs through the ``overview`` protocol of benchmarks.miou, with everything it writes,
-in a folder of its own; the tables of all stand together in ``table.md`` and ``table.json``.
-Killed and started again, it goes on where it stopped. ``benchmarks.miou.independent`` takes each
-of these folders as its ``--run``. Classical methods need ``pip install '.[bench]'``.
+Each data set runs through the ``overview`` protocol of benchmarks.miou and gets a folder of its
+own; ``table.md`` and ``table.json`` hold the tables of all data sets. A run that was killed
+resumes where it stopped. ``benchmarks.miou.independent`` takes each of these folders as its
+``--run``. Classical methods need ``pip install '.[bench]'``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Summary = Mapping[str, Any]
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.embedded", description=__doc__.split("\n\n")[0]
     )
@@ -42,7 +42,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def table(summaries: Mapping[str, Summary]) -> str:
-    """Prompts by data set: all masks, and the sample on which classical methods were tried."""
+    """Tabulate the mIoU of each prompt and data set, also on the sample for classical methods."""
     names = list(summaries)
     heads = [f"{n} ({s['images']} images, {s['masks']} masks)" for n, s in summaries.items()]
     lines = ["| mIoU | " + " | ".join(heads) + " |", "|---|" + "---|" * len(names)]
@@ -78,7 +78,7 @@ def _sample(summaries: Mapping[str, Summary], names: Sequence[str]) -> list[str]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run all data sets, then write and print the table."""
+    """Measure all data sets, then write and print the table."""
     given = parse(arguments)
     out = made_folder(given.out)
     names = ["-".join(Path(path).expanduser().resolve().parts[-2:]) for path in given.data]

@@ -1,4 +1,4 @@
-"""How the suites write their results."""
+"""Write the results of the suites."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from samjax.files import replacing
 
 
 def write_json(path: Path, content: Any) -> None:
-    """A JSON file, whole or not at all; NaN has no place in it."""
+    """Write a JSON file atomically; NaN and infinity raise ValueError."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")

@@ -1,15 +1,17 @@
-"""Operations of SAM's ViT image encoder, counted from its sizes (a multiply-add is two)."""
+"""Count the FLOPs of SAM's ViT image encoder from its sizes (a multiply-add is two)."""
 
 from __future__ import annotations
 
-from samjax.config import ImageEncoderConfig, SamConfig
+from samjax.model.config import ImageEncoderConfig, SamConfig
 
 
 def encoder_flops(config: SamConfig, *, attention: bool = True) -> float:
-    """Useful floating-point operations of one image, without the padding of windows.
+    """Count the floating-point operations for one image, without the padding of windows.
 
-    ``attention=False`` leaves out the two attention products and the relative positions: the
-    convention of most published GMACs (half of this number).
+    Args:
+        config: sizes of the network.
+        attention: count the two attention products and the relative positions; most published
+            GMACs (half of this number) leave them out.
     """
     c = config.image_encoder
     assert isinstance(c, ImageEncoderConfig), "TinyViT has other parts"

@@ -1,4 +1,4 @@
-"""Names of models, as the suites take them on the command line."""
+"""Resolve the model names that the suites take on the command line."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ SIZES = ("vit_b", "vit_l", "vit_h")
 
 
 def source(model: str) -> str | samjax.SamConfig | None:
-    """What samjax.load takes for ``--model``: "vit_b-random" are sizes with random weights.
+    """Convert ``--model`` to an argument of samjax.load; "vit_b-random" asks for random weights.
 
     Raises:
-        SamjaxError: random weights of unknown sizes.
+        SamjaxError: random weights of an unknown size are asked for.
     """
     if model.endswith("-random"):
         name = model.removesuffix("-random")

@@ -1,11 +1,11 @@
-"""The tables in README.md and in notebook 05, from saved results of the suites.
+"""Fill the tables of README.md and of the numbers page from saved results of the suites.
 
     python -m benchmarks.tables                     # from benchmarks/results/*.json
-    python -m benchmarks.tables OUT OUT...          # adds what these --out folders hold before
+    python -m benchmarks.tables OUT OUT...          # first adds the results in these --out folders
 
 A folder or file is an output of benchmarks.speed (results.json), benchmarks.miou (summary.json) or
-benchmarks.embedded (table.json). Tables stand between ``<!-- speed -->`` and ``<!-- /speed -->``,
-and likewise ``miou``; the rest of a file is left as it is.
+benchmarks.embedded (table.json). Tables go between ``<!-- speed -->`` and ``<!-- /speed -->``, and
+likewise ``miou`` and ``summary``; the rest of a file is left unchanged.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from samjax.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "README.md", ROOT / "notebooks" / "05_speed_and_miou.ipynb")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "numbers.md")
 FILES = ("results.json", "summary.json", "table.json")
 COLUMNS = {
     "encoder": "encoder, ms",
@@ -46,16 +46,23 @@ COLUMNS = {
     "points": "64 points, ms",
     "automatic": "automatic masks, ms",
 }
+SUMMARY = (  # rows of the short table: model, job, its words
+    ("vit_b-random", "encoder", "encode an image, ViT-B"),
+    ("vit_b-random", "click", "a click after that, ViT-B"),
+    ("vit_b-random", "points", "64 points at once, ViT-B"),
+    ("vit_b-random", "first", "first image and click of a process, ViT-B"),
+    ("embedded", "automatic", "automatic masks, embedded checkpoint"),
+)
 
 
 # ---------------------------------------------------------------- saved results
 
 
 def read(path: Path) -> Record:
-    """A JSON file.
+    """Read a JSON file that holds an object.
 
     Raises:
-        SamjaxError: not one.
+        SamjaxError: the file cannot be read or holds something else.
     """
     try:
         content = json.loads(path.read_text("utf-8"))
@@ -69,10 +76,10 @@ def read(path: Path) -> Record:
 
 
 def results_in(path: Path) -> Iterator[tuple[str, Record]]:
-    """Name and content of every result that a folder or file holds.
+    """Yield the name and content of every result in a folder or file.
 
     Raises:
-        SamjaxError: none.
+        SamjaxError: there is no result.
     """
     files = [path / name for name in FILES if (path / name).is_file()] if path.is_dir() else [path]
     if not files:
@@ -95,22 +102,22 @@ def results_in(path: Path) -> Iterator[tuple[str, Record]]:
 
 
 def keep(path: Path, content: Record) -> None:
-    """Save a result, unless what is saved saw more images.
+    """Save a result, unless the saved one was measured on more images.
 
     Raises:
-        SamjaxError: it did.
+        SamjaxError: the saved result has more images.
     """
     before = read(path).get("images", 0) if path.exists() else 0
     if "asked" in content and before > content["images"]:
         raise SamjaxError(
-            f"{path}: holds {before} images, the new result {content['images']}: measure all, or "
-            "delete the file"
+            f"{path}: was measured on {before} images, the new result on {content['images']}: "
+            "measure all images, or delete the file"
         )
     write_json(path, content)
 
 
 def plain(name: str) -> str:
-    """Part of a file's name: of a path its last part."""
+    """Turn a name, or the last part of a path, into a part of a file name."""
     return re.sub(r"[^A-Za-z0-9_]+", "_", Path(name).name).strip("_")
 
 
@@ -118,7 +125,7 @@ def plain(name: str) -> str:
 
 
 def speed_tables(results: Record) -> Iterator[str]:
-    """One run: a table a model, with what it was measured on."""
+    """Yield a table for each model of one run, then a paragraph on machine and method."""
     for name, model in results["models"].items():
         yield model_table(name, model)
     machine, versions = results["machine"], results["versions"]
@@ -131,21 +138,21 @@ def speed_tables(results: Record) -> Iterator[str]:
     yield (
         f"({results['date']}, commit {results['commit'] or 'unknown'}, {machine['cores used']} "
         f"cores of {machine['cpu']}, {machine['device']}; {libraries}; image {results['image']}; "
-        f"medians of up to {count} interleaved rounds. In brackets: how many times as long as "
-        "samjax in float32, paired round by round, with the 95% interval in square brackets, or in "
-        "round ones the range of fewer than six rounds. Of product: of one large matrix product in "
-        "JAX, in the same dtype and rounds. First calls: image and click after loading, with an "
-        "empty / filled compilation cache. Memory: VmHWM after them.)"
+        f"medians of up to {count} interleaved rounds. In brackets: time relative to samjax in "
+        "float32, paired round by round, with the 95% interval in square brackets, or the range in "
+        "round brackets for fewer than six rounds. Share of peak: throughput relative to a large "
+        "JAX matmul, in the same dtype and rounds. First calls: image and click after loading, "
+        "with an empty / filled compilation cache. Memory: VmHWM after them.)"
     )
     yield from (text for text in (results.get("note"), busy(machine)) if text)
 
 
 def model_table(name: str, model: Record) -> str:
-    """Everybody's jobs, first calls and memory."""
+    """Tabulate the jobs, first calls and memory of all competitors on one model."""
     jobs = [job for job in COLUMNS if job in model["jobs"]]
     flops = model["encoder flops"]["with attention"] / 1e9
     head = [f"{name}: encoder {flops:.4g} GFLOP", "dtype", *(COLUMNS[job] for job in jobs)]
-    head += ["of product", "first calls, s", "memory, MB"]
+    head += ["share of peak", "first calls, s", "memory, MB"]
     ours = model["competitors"].get("samjax-float32", {"state": ""})
     lines = []
     for entry in shown(model).values():
@@ -161,7 +168,7 @@ def model_table(name: str, model: Record) -> str:
 
 
 def job_cell(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
-    """Median, and the paired ratio to samjax in float32."""
+    """Format the median, and the paired ratio to samjax in float32."""
     if not theirs:
         return ""
     median = milliseconds(summary(list(theirs.values())).median)
@@ -169,14 +176,44 @@ def job_cell(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
 
 
 def start_cells(starts: Sequence[Record]) -> list[str]:
-    """First calls with an empty and with a filled cache, and peak memory."""
+    """Format the first calls with an empty and with a filled cache, and the peak memory."""
     by_cache = {c: [s for s in starts if s["cache"] == c] for c in ("empty", "filled")}
     first = [f"{middle(sum(s['first'].values()) for s in x):.1f}" for x in by_cache.values() if x]
     return [" / ".join(first), memory(by_cache["empty"]) if by_cache["empty"] else ""]
 
 
+def summary_table(saved: Sequence[Record]) -> str:
+    """Tabulate samjax beside official PyTorch, in float32 on a CPU, in a few rows."""
+    models: dict[str, Record] = {}
+    for results in saved:
+        if results["machine"]["device"] == "cpu" and not results.get("note"):
+            models |= results["models"]
+    lines = []
+    for name, job, words in SUMMARY:
+        ours, theirs = (
+            models.get(name, {"competitors": {}})["competitors"].get(f"{who}-float32")
+            for who in ("samjax", "official")
+        )
+        if ours is None or theirs is None:
+            continue
+        if job == "first":
+            cells = [f"{start_cells(one['starts'])[0]} s" for one in (ours, theirs)]
+            lines.append([words, *cells, ""])
+        elif rounds(ours, job) and rounds(theirs, job):
+            both = [summary(list(rounds(one, job).values())).median for one in (ours, theirs)]
+            ratio = times(paired_ratio(rounds(ours, job), rounds(theirs, job)))
+            lines.append([words, *map(duration, both), ratio])
+    return table(["", "samjax", "official PyTorch", "ratio"], lines) if lines else ""
+
+
+def duration(seconds: float) -> str:
+    """Format a time with two digits, in seconds or milliseconds."""
+    value, unit = (seconds, "s") if seconds >= 1 else (1000 * seconds, "ms")
+    return f"{float(f'{value:.2g}'):g} {unit}"  # 120, not 1.2e+02
+
+
 def miou_table(summaries: Sequence[Record]) -> str:
-    """A row for each protocol, data set and model."""
+    """Tabulate the scores, one row for each protocol, data set and model."""
     lines = []
     for one in summaries:
         asked, method = one["asked"], METHODS[one["asked"]["protocol"]]
@@ -198,7 +235,7 @@ def miou_table(summaries: Sequence[Record]) -> str:
 
 
 def restrictions(asked: Record) -> Iterator[str]:
-    """Which masks were measured, where not all were."""
+    """Yield the restrictions of a run that did not measure all masks."""
     if (least := asked.get("least area, px") or 0) > 1:
         yield f"of at least {least:g} px"
     if least := asked.get("least part of the image"):
@@ -208,12 +245,13 @@ def restrictions(asked: Record) -> Iterator[str]:
 
 
 def blocks(saved: Sequence[Record]) -> dict[str, str]:
-    """Markdown by marker."""
+    """Make the Markdown of each marker from saved results."""
     speed = [part for s in saved if "models" in s for part in speed_tables(s)]
     summaries = [s for s in saved if "asked" in s]
     return {
         "speed": "\n\n".join(speed),
         "miou": miou_table(summaries) if summaries else "",
+        "summary": summary_table([s for s in saved if "models" in s]),
     }
 
 
@@ -221,7 +259,7 @@ def blocks(saved: Sequence[Record]) -> dict[str, str]:
 
 
 def fill(text: str, made: Mapping[str, str]) -> str:
-    """A page with the content between its markers replaced; markers without content stay empty."""
+    """Replace the content between the markers of a page; markers without content stay empty."""
     for name, content in made.items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         pieces = re.split(rf"{start}.*?{end}", text, flags=re.DOTALL)
@@ -231,7 +269,7 @@ def fill(text: str, made: Mapping[str, str]) -> str:
 
 
 def fill_page(path: Path, made: Mapping[str, str]) -> None:
-    """README or the Markdown cells of a notebook, in place."""
+    """Fill README or the Markdown cells of a notebook in place."""
     text = path.read_text("utf-8")
     if path.suffix == ".ipynb":
         notebook = json.loads(text)
@@ -247,7 +285,7 @@ def fill_page(path: Path, made: Mapping[str, str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Add results, and write the pages."""
+    """Add results, then write the pages."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.tables", description=__doc__.split("\n\n")[0]
     )

@@ -1,1 +1,1 @@
-"""Command-line recipes around checkpoints; unlike samjax itself they may import torch."""
+"""Provide commands around checkpoints; unlike samjax itself they may import torch."""

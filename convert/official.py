@@ -1,6 +1,6 @@
-"""The official PyTorch classes at any size, importable without torchvision.
+"""Build the official PyTorch classes at any size, without torchvision.
 
-Needs ``pip install torch segment-anything`` (the latter with ``--no-deps`` if you like).
+This needs ``pip install torch segment-anything`` (the latter possibly with ``--no-deps``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from samjax.config import ImageEncoderConfig, MaskDecoderConfig, SamConfig
+from samjax.model.config import ImageEncoderConfig, MaskDecoderConfig, SamConfig
 
 _STAND_IN = "__samjax_stand_in__"
 PIXEL_MEAN, PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -35,7 +35,7 @@ def _box_area(boxes: torch.Tensor) -> torch.Tensor:
 def _batched_nms(
     boxes: torch.Tensor, scores: torch.Tensor, classes: torch.Tensor, iou_threshold: float
 ) -> torch.Tensor:
-    """Greedy suppression within each class; classes are moved apart so that none overlap."""
+    """Apply greedy NMS within each class, by offsetting the boxes of different classes."""
     if not len(boxes):
         return torch.zeros(0, dtype=torch.long)
     boxes = boxes + (classes.to(boxes) * (boxes.max() + 1))[:, None]
@@ -52,7 +52,7 @@ def _batched_nms(
 
 
 def stand_in(name: str, **content: Any) -> types.ModuleType:
-    """A module of that name, importable until ``absent`` ends."""
+    """Make a stand-in module of that name, importable until ``absent`` ends."""
     made = types.ModuleType(name)
     made.__spec__ = importlib.machinery.ModuleSpec(name, None)
     made.__path__ = []
@@ -63,9 +63,9 @@ def stand_in(name: str, **content: Any) -> types.ModuleType:
 
 @contextmanager
 def absent(package: str, make: Callable[[], None]) -> Iterator[None]:
-    """``make`` stand-ins for a package that is not installed, and take them away afterwards.
+    """Call ``make`` to stand in for a package that is not installed, and remove it afterwards.
 
-    They are for one import; others, such as transformers, would take them for the package.
+    Stand-ins serve one import; others, such as transformers, would take them for the package.
     """
     if package not in sys.modules and importlib.util.find_spec(package) is None:
         make()
@@ -78,7 +78,7 @@ def absent(package: str, make: Callable[[], None]) -> Iterator[None]:
 
 
 def stand_in_torchvision() -> None:
-    """The functions of torchvision that segment-anything and its descendants import."""
+    """Stand in for the functions of torchvision that segment-anything and its forks import."""
     functional = stand_in(
         "torchvision.transforms.functional", resize=_resize, to_pil_image=Image.fromarray
     )
@@ -97,7 +97,7 @@ __all__ = ["OfficialGenerator", "OfficialPredictor", "build_official", "load_off
 
 
 def build_vit(modeling: types.ModuleType, e: ImageEncoderConfig) -> torch.nn.Module:
-    """The ViT image encoder of a package that has segment-anything's classes."""
+    """Build the ViT image encoder of a package that has segment-anything's classes."""
     return modeling.ImageEncoderViT(
         depth=e.depth,
         embed_dim=e.width,
@@ -115,7 +115,7 @@ def build_vit(modeling: types.ModuleType, e: ImageEncoderConfig) -> torch.nn.Mod
 
 
 def build_prompt_encoder(modeling: types.ModuleType, config: SamConfig) -> torch.nn.Module:
-    """The prompt encoder of such a package."""
+    """Build the prompt encoder of a package that has segment-anything's classes."""
     return modeling.PromptEncoder(
         embed_dim=config.prompt_encoder.embed_dim,
         image_embedding_size=(config.grid, config.grid),
@@ -125,7 +125,7 @@ def build_prompt_encoder(modeling: types.ModuleType, config: SamConfig) -> torch
 
 
 def decoder_arguments(modeling: types.ModuleType, d: MaskDecoderConfig) -> dict[str, Any]:
-    """Arguments of the mask decoder of such a package."""
+    """Make the mask decoder's arguments for a package that has segment-anything's classes."""
     return {
         "num_multimask_outputs": d.num_masks,
         "transformer": modeling.TwoWayTransformer(
@@ -141,7 +141,7 @@ def decoder_arguments(modeling: types.ModuleType, d: MaskDecoderConfig) -> dict[
 
 
 def build_official(config: SamConfig) -> torch.nn.Module:
-    """The official classes at any size (build_sam.py has the three published ones hard-coded)."""
+    """Build the official classes at any size; build_sam.py hard-codes the three published ones."""
     assert isinstance(config.image_encoder, ImageEncoderConfig)
     sam = modeling.Sam(
         build_vit(modeling, config.image_encoder),
@@ -154,12 +154,12 @@ def build_official(config: SamConfig) -> torch.nn.Module:
 
 
 def load_official(config: SamConfig, tensors: Mapping[str, np.ndarray]) -> torch.nn.Module:
-    """The official classes with these tensors (official keys), strictly."""
+    """Build the official classes and load these tensors (official keys) strictly."""
     return fill(build_official(config), tensors)
 
 
 def fill(model: torch.nn.Module, tensors: Mapping[str, np.ndarray]) -> torch.nn.Module:
-    """The model with these tensors, strictly, ready for inference."""
+    """Load these tensors into a model strictly, and set it to inference."""
     state = {k: torch.from_numpy(np.array(v, np.float32)) for k, v in tensors.items()}
     model.load_state_dict(state, strict=True)
     return model.eval()

@@ -1,13 +1,13 @@
-"""Convert a checkpoint and verify it against PyTorch: a report by stage.
+"""Convert a checkpoint, verify it against PyTorch, and report the errors of each stage.
 
     python -m convert.parity sam_vit_b_01ec64.pth
     python -m convert.parity lora.safetensors --base vit_b --save merged.pth --image photo.jpg
 
-PyTorch reads the file for itself (``torch.load``) into the family's own classes, with LoRA as
+PyTorch reads the file independently (``torch.load``) into the family's own classes, with LoRA as
 layers that are not merged; samjax reads it with its own reader. Points, boxes, mask prompts and
 their combinations run through both predictors in float32, on SAM's own preprocessing whatever the
-preset. With --save the file is converted first, and what is verified is the converted file. Exit
-code 1 if a limit is exceeded.
+preset. With --save the file is converted first, and the converted file is verified. The exit code
+is 1 if a limit is exceeded.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ import torch
 import samjax
 from convert.official import OfficialPredictor
 from convert.reading import build_second, read_again
-from samjax.checkpoint.convert import convert
-from samjax.config import ImageEncoderConfig
-from samjax.engine import load_options, locate
+from samjax.checkpoint.convert import convert_checkpoint
+from samjax.engine.load import locate, read_options
 from samjax.errors import SamjaxError
-from samjax.masks import mask_iou
+from samjax.masks.upscale import mask_iou
+from samjax.model.config import ImageEncoderConfig
 
-# Of float32 at precision "highest": relative to the largest value, the standard deviation, 1.
+# Limits in float32 at precision "highest": the embedding's error is relative to its largest value,
+# the logits' to their standard deviation, the scores' is absolute; pixels is the share of equals.
 EMBEDDING_LIMIT, LOGITS_LIMIT, SCORES_LIMIT, PIXELS_LIMIT = 1e-4, 1e-3, 1e-4, 0.999
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Largest and mean difference of a stage, in the unit that its limit has."""
+    """Holds the largest and the mean difference of a stage, in the unit of its limit."""
 
     largest: float
     mean: float
@@ -54,7 +55,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One prompt through both: errors, and how much of the image the official mask covers."""
+    """Holds the errors of one prompt, and the share of the image that official masks cover."""
 
     name: str
     logits: Difference
@@ -80,7 +81,7 @@ class Comparison:
 
 
 def prompts(size: tuple[int, int], low_res: np.ndarray) -> dict[str, dict]:
-    """Arguments of ``predict`` for an image of ``size`` (H, W), by name."""
+    """Make arguments of ``predict`` for an image of ``size`` (H, W), by name."""
     h, w = size
     click = {"point_coords": np.array([[0.52 * w, 0.4 * h]]), "point_labels": np.array([1])}
     clicks = {
@@ -108,7 +109,7 @@ def prompts(size: tuple[int, int], low_res: np.ndarray) -> dict[str, dict]:
 def compare(
     ours: samjax.SamPredictor, theirs: Any, image: np.ndarray
 ) -> tuple[Difference, list[Comparison]]:
-    """Relative error of the image embedding, and a comparison for each kind of prompt."""
+    """Compare two predictors: the image embedding's relative error, and each kind of prompt."""
     ours.set_image(image)
     theirs.set_image(image)
     a, b = ours.get_image_embedding(), theirs.get_image_embedding().cpu().numpy()
@@ -135,7 +136,7 @@ def compare(
 
 
 def predictor_for(sam: samjax.Segmenter, official: torch.nn.Module) -> Any:
-    """The predictor of the family's own package."""
+    """Make the predictor of the family's own package."""
     if sam.config.hq:
         from convert.variants import HqPredictor
 
@@ -148,7 +149,7 @@ def predictor_for(sam: samjax.Segmenter, official: torch.nn.Module) -> Any:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m convert.parity", description=__doc__.split("\n\n")[0]
     )
@@ -168,7 +169,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Blocks' numbers, separated by commas."""
+    """Parse indices of blocks, separated by commas."""
     try:
         return tuple(map(int, text.split(",")))
     except ValueError:
@@ -176,11 +177,11 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run and print; 0 if everything is within the limits."""
+    """Convert, compare and print; return 0 if all errors are within the limits, else 1."""
     given = parse(arguments)
     image = given.image or matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
     layers = given.lora_layers and numbers(given.lora_layers)
-    options = load_options(given.base, layers or None, given.image_size)
+    options = read_options(given.base, layers or None, given.image_size)
     source = locate(given.checkpoint)
     if given.save is None:
         sam = samjax.load(
@@ -192,7 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
             preprocess="sam",
         )
     else:
-        convert(
+        convert_checkpoint(
             source,
             given.save,
             preprocess=given.preprocess,

@@ -1,8 +1,8 @@
-"""A checkpoint read a second time by PyTorch itself, its LoRA run as layers and not merged.
+"""Read a checkpoint a second time by PyTorch itself, with LoRA as layers that are not merged.
 
 samjax reads files with its own reader and merges LoRA into the weights. Here the tensors come
-from ``torch.load`` or ``safetensors.torch``, and every low-rank pair is a hook beside its frozen
-layer: agreement means that reader, key names, sides, order, scale and merge are all right.
+from ``torch.load`` or ``safetensors.torch``, and every low-rank pair is a hook on its frozen
+layer: agreement verifies the reader, key names, order, scale and merge.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ import torch
 from torch import nn
 
 from convert.official import fill
-from samjax.checkpoint import store
-from samjax.checkpoint.families import Options, strip_prefixes, unwrap
-from samjax.checkpoint.huggingface import is_huggingface, official_key, official_tensors
-from samjax.checkpoint.lora import (
+from samjax.checkpoint.families.huggingface import is_huggingface, official_key, official_tensors
+from samjax.checkpoint.families.lora import (
     Update,
     has_pairs,
     is_peft,
@@ -30,33 +28,41 @@ from samjax.checkpoint.lora import (
     split_pairs,
     split_peft,
 )
-from samjax.checkpoint.partial import name_component
-from samjax.checkpoint.tensor_files import open_tensor_file
-from samjax.config import SamConfig
+from samjax.checkpoint.families.official import ReadOptions, unwrap
+from samjax.checkpoint.families.partial import name_component
+from samjax.checkpoint.families.prefixes import drop_keys, find_sam, strip_prefixes, take_prefix
+from samjax.checkpoint.formats.open import open_tensor_file
+from samjax.checkpoint.orbax_folder import is_orbax_folder
+from samjax.checkpoint.read import read_weights
+from samjax.model.config import SamConfig
 
 Tensors = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Second:
-    """What PyTorch read: official tensors before any merge, the pairs, how it was read."""
+    """Holds what PyTorch read: official tensors before any merge, LoRA pairs, and the reader."""
 
     tensors: Tensors
     updates: Sequence[Update]
     how: str
 
 
-def read_again(path: Path, options: Options) -> Second:
+def read_again(path: Path, options: ReadOptions) -> Second:
     """Read a file or folder with PyTorch, completed by the base's tensors.
 
-    Where torch refuses the pickled objects of a training file, its tensors are samjax's.
+    If torch refuses the pickled objects of a training file, samjax reads its tensors.
     """
-    if store.is_store(path):
-        read = store.read_weights(path, Options())
+    if is_orbax_folder(path):
+        read = read_weights(path, ReadOptions())
         return Second(dict(read.tensors), (), "samjax's own folder: written again by itself")
     content, how = _content(path)
     found, _, _ = unwrap(content)
-    tensors, _ = strip_prefixes({str(k): v for k, v in found.items() if isinstance(v, np.ndarray)})
+    tensors = {str(k): v for k, v in found.items() if isinstance(v, np.ndarray)}
+    tensors = drop_keys(tensors, options.ignore, [])
+    if options.prefix:
+        tensors, _ = take_prefix(tensors, options.prefix)
+    tensors, _, _ = find_sam(strip_prefixes(tensors)[0])
     updates: list[Update] = []
     if is_peft(tensors):
         tensors, updates = split_peft(tensors, _adapter(path), _names(tensors))
@@ -80,7 +86,7 @@ def read_again(path: Path, options: Options) -> Second:
 
 
 def _content(path: Path) -> tuple[Any, str]:
-    """(nested dictionaries of arrays, who read them)."""
+    """Read nested dictionaries of arrays, and name the reader."""
     from safetensors.torch import load_file
 
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
@@ -95,7 +101,7 @@ def _content(path: Path) -> tuple[Any, str]:
 
 
 def _arrays(value: Any) -> Any:
-    """Tensors as NumPy arrays, two dictionaries deep; half precision as float32."""
+    """Convert tensors in nested dictionaries to NumPy arrays, half precision to float32."""
     if isinstance(value, torch.Tensor):
         value = value.detach()
         return value.float().numpy() if value.is_floating_point() else value.numpy()
@@ -115,7 +121,7 @@ def _names(tensors: Tensors) -> Callable[[str], str]:
 
 
 def build_second(second: Second, config: SamConfig) -> nn.Module:
-    """The family's PyTorch classes with these tensors, strictly, and a hook for each pair."""
+    """Build the family's PyTorch classes with these tensors, and a hook for each LoRA pair."""
     if config.hq or not hasattr(config.image_encoder, "depth"):
         from convert.variants import build_variant as build
     else:
@@ -131,7 +137,7 @@ def build_second(second: Second, config: SamConfig) -> nn.Module:
 
 
 def _hook(update: Update) -> Callable[..., torch.Tensor]:
-    """Adds the low-rank term to the rows of a linear layer's output that it belongs to."""
+    """Make a hook that adds the low-rank term to its part (q, k, v) of a linear layer's output."""
     a = torch.from_numpy(np.array(update.a, np.float32))
     b = torch.from_numpy(np.array(update.b, np.float32))
     start = {"": 0, "q": 0, "k": 1, "v": 2}[update.part] * len(b)
@@ -144,7 +150,7 @@ def _hook(update: Update) -> Callable[..., torch.Tensor]:
 
 
 def _resized(tensors: Tensors, config: SamConfig) -> Tensors:
-    """Positions for another input size, by torch's own interpolation."""
+    """Resize absolute and relative positions to another input size by torch's interpolation."""
     grid, key = config.grid, "image_encoder.pos_embed"
     if key not in tensors or tensors[key].shape[1] == grid:
         return tensors

@@ -1,7 +1,7 @@
-"""The PyTorch classes of SAM-HQ and MobileSAM at any size, importable without their dependencies.
+"""Build the PyTorch classes of SAM-HQ and MobileSAM at any size, without their dependencies.
 
-Needs ``pip install torch segment-anything`` and, each with ``--no-deps``, segment-anything-hq and
-mobilesam-mirror. timm and torchvision need not be there.
+This needs ``pip install torch segment-anything`` and, each with ``--no-deps``, segment-anything-hq
+and mobilesam-mirror. timm and torchvision are not needed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from convert.official import (
     stand_in,
     stand_in_torchvision,
 )
-from samjax.config import SamConfig, TinyVitConfig
+from samjax.model.config import SamConfig, TinyVitConfig
 
 
 def _no_drop_path(*_: Any, **__: Any) -> torch.nn.Module:
@@ -32,7 +32,7 @@ def _no_drop_path(*_: Any, **__: Any) -> torch.nn.Module:
 
 
 def _stand_in_timm() -> None:
-    """What tiny_vit_sam.py imports of timm."""
+    """Stand in for the functions of timm that tiny_vit_sam.py imports."""
     layers = stand_in(
         "timm.models.layers",
         DropPath=type("DropPath", (torch.nn.Module,), {"__init__": _no_drop_path}),
@@ -54,9 +54,9 @@ __all__ = ["HqGenerator", "HqPredictor", "MobilePredictor", "build_variant", "lo
 
 
 def build_variant(config: SamConfig) -> torch.nn.Module:
-    """SAM-HQ, MobileSAM, or the two together (Light HQ-SAM), with initial weights.
+    """Build SAM-HQ, MobileSAM, or both combined (Light HQ-SAM), with initial weights.
 
-    TinyViT's own code fixes the embedding at 64 x 64 pixels: it runs at 1024 px only.
+    TinyViT's own code fixes the embedding at 64 x 64 positions: it runs at 1024 px only.
     """
     modeling = hq if config.hq else mobile
     if isinstance(config.image_encoder, TinyVitConfig):
@@ -92,9 +92,9 @@ def _tiny_vit(modeling: ModuleType, c: TinyVitConfig) -> torch.nn.Module:
 
 
 def load_variant(config: SamConfig, tensors: Mapping[str, np.ndarray]) -> torch.nn.Module:
-    """These classes with these tensors, strictly.
+    """Build the classes of ``build_variant`` and load these tensors strictly.
 
-    ``fill`` calls ``eval`` after loading, as it has to: TinyViT's attention keeps a copy of its
-    biases that only ``eval`` renews, and runs without them otherwise.
+    ``fill`` must call ``eval`` after loading: TinyViT's attention keeps a copy of its biases that
+    only ``eval`` updates.
     """
     return fill(build_variant(config), tensors)

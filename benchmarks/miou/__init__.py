@@ -1,1 +1,1 @@
-"""Accuracy of a checkpoint under published protocols: ``python -m benchmarks.miou --help``."""
+"""Measure a checkpoint under published protocols; see ``python -m benchmarks.miou --help``."""

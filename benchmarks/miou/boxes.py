@@ -1,4 +1,4 @@
-"""``boxes``: instance segmentation from a detector's boxes, COCO AP."""
+"""Measure COCO AP of instance segmentation from a detector's boxes (protocol ``boxes``)."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def read_detections(path: Path, dataset: Dataset) -> dict[str, list[dict]]:
-    """A detector's COCO results (image_id, category_id, bbox x y w h, score) by image.
+    """Read a detector's COCO results (image_id, category_id, bbox x y w h, score) by image.
 
     Raises:
-        AnnotationError: another content, or no detection on the images of the data set.
+        AnnotationError: the file holds something else, or no detection on the data set's images.
     """
     if dataset.source is None:
         raise AnnotationError(
@@ -68,7 +68,7 @@ def _is_detection(found: Any) -> bool:
 
 
 def measure(predictor: Predictor, case: Case, options: Options) -> list[Row]:
-    """A mask for each detection: most confident of three, then refined if asked."""
+    """Predict a mask for each detection: the most confident of three, then refined if asked."""
     detections = options.detections.get(case.image_id, [])
     if not detections:
         return []
@@ -104,7 +104,7 @@ def measure(predictor: Predictor, case: Case, options: Options) -> list[Row]:
 
 
 def summarise(rows: Sequence[Row], dataset: Dataset) -> dict[str, Any]:
-    """COCO's AP of masks by pycocotools, on the images of the data set."""
+    """Compute COCO's mask AP by pycocotools, on the images of the data set."""
     assert dataset.source is not None  # read_detections has seen to it
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth = COCO()

@@ -1,4 +1,4 @@
-"""BBBC038 as it is published: a folder an image, with a picture of each nucleus."""
+"""Read BBBC038 as published: a folder for each image, with a mask picture of each nucleus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from samjax.errors import AnnotationError
 
 
 def has_cell_folders(root: Path) -> bool:
-    """Whether ``root`` holds folders with ``images`` and ``masks`` in them (stage1_train)."""
+    """Tell whether ``root`` holds folders with ``images`` and ``masks`` in them (stage1_train)."""
     return root.is_dir() and any(_is_cell_folder(path) for path in root.iterdir())
 
 
@@ -20,10 +20,10 @@ def _is_cell_folder(path: Path) -> bool:
 
 
 def open_cell_folders(root: Path) -> Dataset:
-    """``root/ID/images/ID.png`` with ``root/ID/masks/*.png``, one object each.
+    """Open ``root/ID/images/ID.png`` with ``root/ID/masks/*.png``, one object per mask file.
 
     Raises:
-        AnnotationError: no such folder.
+        AnnotationError: there is no such folder.
     """
     folders = sorted(p for p in root.iterdir() if _is_cell_folder(p)) if root.is_dir() else []
     entries = []

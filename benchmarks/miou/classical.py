@@ -1,6 +1,6 @@
-"""Methods from before deep learning, on the same prompts: OpenCV's GrabCut, random walker, fill.
+"""Run classical methods on the same prompts: OpenCV's GrabCut, random walker, flood fill.
 
-Needs ``pip install '.[bench]'``.
+They need ``pip install '.[bench]'``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SEED_RADIUS = 2  # of its pixels; a single seed pixel of a noisy photograph say
 
 
 def require() -> None:
-    """Raises SamjaxError where OpenCV or scikit-image is missing."""
+    """Raise SamjaxError if OpenCV or scikit-image is missing."""
     try:
         import cv2  # noqa: F401
         import skimage  # noqa: F401
@@ -34,7 +34,7 @@ def require() -> None:
 
 
 def rectangle(shape: tuple[int, int], box: Sequence[float]) -> Mask:
-    """The filled box, (x0, y0, x1, y1) at pixel edges."""
+    """Fill the box (x0, y0, x1, y1), given at pixel edges."""
     x0, y0, x1, y1 = (round(v) for v in box)
     mask = np.zeros(shape, bool)
     mask[y0:y1, x0:x1] = True
@@ -42,7 +42,7 @@ def rectangle(shape: tuple[int, int], box: Sequence[float]) -> Mask:
 
 
 def grabcut(image: Picture, box: Sequence[float], iterations: int = 5) -> tuple[Mask, bool]:
-    """OpenCV's grabCut from a box; the filled box and True where it fails or finds nothing."""
+    """Run OpenCV's grabCut from a box; return the filled box and True if it finds nothing."""
     import cv2
 
     filled = rectangle(image.shape[:2], box)
@@ -68,9 +68,9 @@ def grabcut(image: Picture, box: Sequence[float], iterations: int = 5) -> tuple[
 
 
 def random_walker(image: Picture, clicks: Sequence[Click]) -> Mask:
-    """scikit-image's random walker from clicks; the image's rim is taken as background.
+    """Run scikit-image's random walker from clicks, with the image border as background.
 
-    Solved exactly, on the picture shrunk to WALKER_SIDE: the iterative solvers of
+    The walker is solved exactly on the image shrunk to WALKER_SIDE: the iterative solvers of
     scikit-image do not converge within its tolerance on photographs.
     """
     from skimage.segmentation import random_walker as walk
@@ -91,7 +91,7 @@ def random_walker(image: Picture, clicks: Sequence[Click]) -> Mask:
 
 
 def flood_fill(image: Picture, click: Click) -> Mask:
-    """The connected pixels around a click whose colour differs little from the clicked one's."""
+    """Select the connected pixels around a click whose colour is close to the clicked one."""
     from skimage.color import rgb2lab
     from skimage.segmentation import flood
 

@@ -1,4 +1,4 @@
-"""The command line of the suite."""
+"""Run the accuracy suite from the command line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from samjax.files import made_folder, replacing
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line and check it."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.miou",
         description="Accuracy of a checkpoint under published protocols.",
@@ -69,7 +69,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    """Run, write and print the report; returns the summary."""
+    """Run a protocol as the arguments ask, write and print its report, and return the summary."""
     given = parse(arguments)
     out = made_folder(given.out)
     method = METHODS[given.protocol]
@@ -92,7 +92,7 @@ def run(
     out: Path,
     pictures: int = 4,
 ) -> dict[str, Any]:
-    """Measure, write everything to ``out``, print the report; returns the summary."""
+    """Measure, write everything to ``out``, print the report, and return the summary."""
     journal = Journal(out / "journal.jsonl", asked)
     measured = measure_dataset(method, dataset, predictors, filters, options, journal)
     summary = summarise(method, measured, dataset, asked)
@@ -108,9 +108,9 @@ def run(
 
 
 def chosen_filters(method: Method, dataset: Dataset, given: argparse.Namespace) -> Filters:
-    """The protocol's own filters, those of the data, and the user's."""
+    """Combine the filters of the protocol, of the data set and of the user."""
     filters = method.filters
-    # People outlined specks too; edges are of all segments.
+    # Annotators outlined tiny segments too; edges are measured on all segments.
     if dataset.kind.startswith("bsds") and method.name != "edges":
         filters = replace(filters, min_fraction=0.01)
     if given.min_area is not None:
@@ -123,7 +123,7 @@ def chosen_filters(method: Method, dataset: Dataset, given: argparse.Namespace) 
 def chosen_options(
     method: Method, dataset: Dataset, filters: Filters, given: argparse.Namespace
 ) -> Options:
-    """What the protocol needs beyond data and model."""
+    """Make the options that the protocol needs beyond data and model."""
     sample: frozenset[str] = frozenset()
     if method.name == "overview" and given.classical:
         classical.require()
@@ -136,7 +136,7 @@ def chosen_options(
 
 
 def load_models(given: argparse.Namespace) -> list[samjax.Segmenter]:
-    """The model, once for each device."""
+    """Load the model once for each device."""
 
     def load(device: str | jax.Device | None) -> samjax.Segmenter:
         return samjax.load(source(given.model), dtype=given.dtype, device=device)
@@ -157,7 +157,7 @@ def settings(
     given: argparse.Namespace,
     sam: samjax.Segmenter,
 ) -> dict[str, Any]:
-    """All that the results depend on: a run goes on only where all of it is the same."""
+    """List everything that the results depend on; a run resumes only if all of it is equal."""
     return {
         "protocol": method.name,
         "data": dataset.name,
@@ -183,7 +183,7 @@ def settings(
 
 
 def _digest(path: str | None) -> str | None:
-    """A file's name and what tells it apart from another of that name."""
+    """Return a file's name and the start of its SHA-256."""
     if path is None:
         return None
     file = Path(path).expanduser()
@@ -191,7 +191,7 @@ def _digest(path: str | None) -> str | None:
 
 
 def versions() -> str:
-    """Of samjax, JAX, NumPy and Python."""
+    """Return the versions of samjax, JAX, NumPy and Python."""
     return (
         f"samjax {samjax.__version__}, jax {jax.__version__}, numpy {np.__version__}, "
         f"Python {platform.python_version()}"
@@ -199,7 +199,7 @@ def versions() -> str:
 
 
 def commit() -> str | None:
-    """Of the checkout that this file lies in, where it is one."""
+    """Return the commit of the checkout that holds this file, if it is one."""
     command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "--short", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -208,11 +208,11 @@ def commit() -> str | None:
 
 
 def machine(measured: Measured) -> dict[str, Any]:
-    """What differs from run to run, apart from the results.
+    """Describe the machine and the speed, which may differ between runs of equal results.
 
-    Seconds are those in the model's hands (encoding, decoding, masks at full size), of all
-    images that had something to measure, over the number of these very images; reading files
-    and scoring are not in them, compiling is.
+    Seconds per image are the model's (encoding, decoding, masks at full size), averaged over the
+    images that had something to measure; they include compilation, but neither reading files nor
+    scoring.
     """
     seconds, count = sum(measured.seconds), len(measured.seconds)
     return {
@@ -230,5 +230,5 @@ def machine(measured: Measured) -> dict[str, Any]:
 
 
 def command(arguments: list[str] | None = None) -> None:
-    """``main`` as a command."""
+    """Run ``main`` as a command."""
     exit_code(lambda: main(arguments), RESUMES)

@@ -1,4 +1,4 @@
-"""Interactive segmentation of many objects of an image at once."""
+"""Segment many objects of an image interactively at once, by simulated clicks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from benchmarks.miou.samples import Target
 
 @dataclass(frozen=True)
 class Rules:
-    """How clicks are chosen and the model is asked.
+    """Specifies how clicks are chosen and the model is prompted.
 
-    ``clicker``: "sam" or "ritm". ``feed_back``: the low-res logits of the mask chosen before are
-    the mask prompt from the second click on. ``three_always``: three masks, of which the most
-    confident is chosen, after every click instead of the first only.
+    Attributes:
+        clicker: "sam" or "ritm".
+        feed_back: pass the low-res logits of the chosen mask as mask prompt from the second click
+            on.
+        three_always: predict three masks after every click, instead of after the first only, and
+            choose the most confident.
     """
 
     clicker: str
@@ -29,10 +32,13 @@ class Rules:
 
 
 class Session:
-    """Clicks on objects of the image that is set, one more an object with each ``step``.
+    """Clicks on objects of the current image, once more per object with each ``step``.
 
-    ``chosen[i]``: the most confident mask of object i so far; ``candidates[i]`` and
-    ``scores[i]``: all masks of its last step; ``clicks[i]``: its clicks.
+    Attributes:
+        chosen: the most confident mask of each object after its last step.
+        candidates: all masks of each object's last step.
+        scores: predicted IoU of the candidates.
+        clicks: the clicks on each object.
     """
 
     def __init__(self, predictor: Predictor, targets: Sequence[Target], rules: Rules):
@@ -45,11 +51,11 @@ class Session:
         self.scores: list[Float[np.ndarray, " c"]] = [np.zeros(1) for _ in targets]
 
     def finish(self, index: int) -> None:
-        """Click no more on this object."""
+        """Stop clicking on this object."""
         self._done[index] = True
 
     def next_click(self, index: int) -> Click | None:
-        """Where this object is to be clicked next; None if nothing is wrong any more."""
+        """Return the next click on this object, or None if its mask has no error left."""
         target, predicted = self._targets[index], self.chosen[index]
         if self._rules.clicker == "ritm":
             clicked = np.zeros(target.mask.shape, bool)
@@ -61,7 +67,7 @@ class Session:
         return sam_click(target.mask, predicted, target.ignore)
 
     def step(self) -> None:
-        """One more click on each object that is not finished, and new masks of it."""
+        """Click once more on each unfinished object and predict its masks."""
         asked = []
         for index in range(len(self._targets)):
             click = None if self._done[index] else self.next_click(index)

@@ -1,4 +1,4 @@
-"""COCO and LVIS annotation files."""
+"""Read COCO and LVIS annotation files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pycocotools import mask as coco_mask
 
 from benchmarks.miou.samples import Dataset, Entry, Target
 from samjax.errors import AnnotationError
-from samjax.rle import to_mask
+from samjax.masks.rle import to_mask
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file.
+    """Read a JSON file.
 
     Raises:
-        AnnotationError: it is missing or not JSON.
+        AnnotationError: the file is missing or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -31,15 +31,15 @@ def read_json(path: Path) -> Any:
 
 
 def open_coco(annotations: Path, images: Path | None = None) -> Dataset:
-    """Images of a COCO or LVIS instances file, by file name.
+    """Open the images of a COCO or LVIS instances file, ordered by file name.
 
     Args:
         annotations: the JSON file.
-        images: their folder; None: the folder named as the part of the file's name after its
-            last underscore (``annotations/instances_val2017.json`` -> ``val2017``).
+        images: folder of the images; None takes the folder named by the last part of the JSON
+            file's name (``annotations/instances_val2017.json`` -> ``val2017``).
 
     Raises:
-        AnnotationError: no such file or folder, no image in it, or an image file is missing.
+        AnnotationError: the file, the folder or an image is missing, or the file lists no image.
     """
     content = read_json(annotations)
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
@@ -79,7 +79,7 @@ def _entries(content: dict[str, Any], folder: Path) -> list[Entry]:
 
 
 def _file_name(image: dict) -> str:
-    """LVIS gives the address only: its last two parts are folder and name."""
+    """Return an image's file name; for LVIS the last two parts of its URL, folder and name."""
     if "file_name" in image:
         return str(image["file_name"])
     return "/".join(str(image["coco_url"]).split("/")[-2:])
@@ -95,7 +95,7 @@ def _image_folder(annotations: Path) -> Path:
 
 
 def _image_path(folder: Path, name: str) -> Path:
-    """LVIS names folders of COCO that ``folder`` may already be."""
+    """Find an image below ``folder``, which may already be the COCO folder that LVIS names."""
     path = folder / name
     for other in (folder / Path(name).name, folder.parent / name):
         if not path.is_file() and other.is_file():
@@ -130,7 +130,7 @@ def _target(annotation: dict, height: int, width: int, path: Path) -> Target:
 
 
 def decode(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """Polygons, uncompressed or compressed RLE to a bool mask, as COCO's own code does."""
+    """Decode polygons or RLE (compressed or not) to a bool mask, as COCO's own code does."""
     if isinstance(segmentation, list):
         if not segmentation:
             return np.zeros((height, width), bool)

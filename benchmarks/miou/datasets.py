@@ -1,4 +1,4 @@
-"""A data set from the path that the user gives."""
+"""Open a data set from the path that the user gives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = ("coco", "bbbc038", *LAYOUTS)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``open_dataset``, and which part of it."""
+    """Add the options of ``open_dataset``, and --limit, to a command line."""
     parser.add_argument(
         "--data", required=True, help="COCO or LVIS JSON, or a folder of images and label maps"
     )
@@ -26,10 +26,10 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def asked_dataset(given: argparse.Namespace) -> Dataset:
-    """The data set of the options of ``add_data_arguments``.
+    """Open the data set that the options of ``add_data_arguments`` name.
 
     Raises:
-        AnnotationError: as ``open_dataset``; or a limit below 1.
+        AnnotationError: as ``open_dataset``, or the limit is below 1.
     """
     if given.limit is not None and given.limit < 1:
         raise AnnotationError(f"--limit {given.limit}: at least 1")
@@ -43,18 +43,18 @@ def open_dataset(
     kind: str | None = None,
     first_only: bool = False,
 ) -> Dataset:
-    """A data set.
+    """Open a data set in any of the known layouts.
 
     Args:
-        path: a COCO or LVIS annotation file; a folder of images beside whose parent's
-            ``annotations`` folder such a file lies (``coco/val2017``); BBBC038's folder of
-            folders; or a folder in one of the layouts of folder_files.
-        images: the folder of images, where it is not the usual one.
-        kind: one of KINDS, where the path alone does not tell.
-        first_only: only the first label map of each image.
+        path: a COCO or LVIS annotation file; a folder of images such as ``coco/val2017``, with
+            the file in ``annotations`` beside it; BBBC038's folder of folders; or a folder in one
+            of the layouts of folder_files.
+        images: folder of images, if it is not the usual one.
+        kind: one of KINDS, if the path is ambiguous.
+        first_only: use only the first label map of each image.
 
     Raises:
-        AnnotationError: no such data set, or an empty one.
+        AnnotationError: there is no such data set, or it is empty.
     """
     given = Path(path).expanduser()
     pictures = None if images is None else Path(images).expanduser()

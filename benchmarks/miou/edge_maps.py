@@ -1,4 +1,4 @@
-"""Soft edge maps from masks, thinned, and their comparison with people's outlines (BSDS500)."""
+"""Compute thinned soft edge maps from masks and match them to human outlines (BSDS500)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scipy import ndimage, sparse, spatial
 Map = Float[np.ndarray, "H W"]
 Mask = Bool[np.ndarray, "H W"]
 THRESHOLDS = np.linspace(0.01, 0.99, 99)
-MAX_DISTANCE = 0.0075  # of the image's diagonal
+MAX_DISTANCE = 0.0075  # between matched pixels, relative to the image's diagonal
 
 
 class Counts(NamedTuple):
-    """Of one image at each threshold: matched and all pixels, of the truth and of the map."""
+    """Counts matched and all pixels of the ground truth and of the map, at each threshold."""
 
     found: Int[np.ndarray, " t"]
     true: Int[np.ndarray, " t"]
@@ -24,9 +24,10 @@ class Counts(NamedTuple):
 
 
 def mask_edges(logits: Map) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Sobel magnitude of a mask's probability on the pixels just outside it, as a sparse map.
+    """Compute the Sobel magnitude of a mask's probability on the pixels just outside it.
 
-    Returns flat indices and values. Empty for an empty mask.
+    Returns:
+        Flat pixel indices and their values; empty for an empty mask.
     """
     mask = logits > 0
     outside = ndimage.binary_dilation(mask, np.ones((3, 3), bool)) & ~mask
@@ -41,14 +42,14 @@ def mask_edges(logits: Map) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " 
 
 
 def triangle_filter(values: Map, radius: int) -> Map:
-    """Smoothing by a triangle of half width ``radius``, in both directions."""
+    """Smooth by a triangle filter of half width ``radius`` in both directions."""
     kernel = np.concatenate([np.arange(1, radius + 2), np.arange(radius, 0, -1)]).astype(float)
     kernel /= kernel.sum()
     return ndimage.convolve1d(ndimage.convolve1d(values, kernel, 0), kernel, 1)
 
 
 def thin_map(edges: Map, radius: int = 1, border: int = 5, tolerance: float = 1.01) -> Map:
-    """Edge non-maximum suppression across the edge, as in Structured Edges (Dollar, Zitnick).
+    """Apply non-maximum suppression across edges, as in Structured Edges (Dollar, Zitnick).
 
     The orientation is that of the second derivatives of the smoothed map. Values within
     ``border`` pixels of the image's rim are faded out.
@@ -70,9 +71,9 @@ def thin_map(edges: Map, radius: int = 1, border: int = 5, tolerance: float = 1.
 
 
 def outlines(labels: Int[np.ndarray, "H W"]) -> Mask:
-    """Pixels whose right, lower or lower right neighbour has another label, thinned.
+    """Mark pixels whose right, lower or lower right neighbour has another label, thinned.
 
-    BSDS500 has its own outlines in the MATLAB files; these are drawn the same way.
+    BSDS500 has its own outlines in the MATLAB files; these are computed the same way.
     """
     different = np.zeros(labels.shape, bool)
     different[:, :-1] |= labels[:, :-1] != labels[:, 1:]
@@ -82,7 +83,7 @@ def outlines(labels: Int[np.ndarray, "H W"]) -> Mask:
 
 
 def thin(mask: Mask) -> Mask:
-    """Lines of one pixel's width (bwmorph's "thin"), by scikit-image."""
+    """Thin lines to a width of one pixel (bwmorph's "thin"), by scikit-image."""
     from skimage.morphology import thin as skimage_thin
 
     return np.asarray(skimage_thin(mask))
@@ -91,10 +92,10 @@ def thin(mask: Mask) -> Mask:
 def matched_pixels(
     marked: Int[np.ndarray, "n 2"], true: Int[np.ndarray, "m 2"], distance: float
 ) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " m"]]:
-    """A largest one-to-one matching of pixels at most ``distance`` apart.
+    """Compute a maximum one-to-one matching of pixels at most ``distance`` apart.
 
-    The benchmark's own code looks for the cheapest assignment in which leaving a pixel out
-    costs more than any match, which has as many pairs.
+    The benchmark's own code solves for the cheapest assignment in which an unmatched pixel costs
+    more than any match; it has the same number of pairs.
     """
     found, hit = np.zeros(len(marked), bool), np.zeros(len(true), bool)
     if not (len(marked) and len(true)):
@@ -110,10 +111,10 @@ def matched_pixels(
 
 
 def compare(edges: Map, truths: list[Mask]) -> Counts:
-    """Counts at all thresholds against every person's outlines.
+    """Count matches at all thresholds against every annotator's outlines.
 
-    A marked pixel is correct if any person's outline matches it; each person's outline pixels
-    count on their own.
+    A marked pixel is correct if any annotator's outline matches it; the outline pixels of each
+    annotator are counted separately.
     """
     distance = MAX_DISTANCE * float(np.hypot(*edges.shape))
     points = [np.argwhere(t) for t in truths]

@@ -1,4 +1,7 @@
-"""``edges``: edges of automatic masks on BSDS500, ODS, OIS, AP, R50 (SAM paper, section 7.2)."""
+"""Measure edges of automatic masks on BSDS500 (``edges``): ODS, OIS, AP, R50.
+
+The protocol is that of the SAM paper, section 7.2.
+"""
 
 from __future__ import annotations
 
@@ -36,14 +39,14 @@ NMS = 0.7
 
 
 def grid(shape: tuple[int, ...]) -> Float[np.ndarray, "p 2"]:
-    """GRID x GRID points (x, y) in the middle of their cells."""
+    """Return GRID x GRID points (x, y) at the centres of their cells."""
     ticks = (np.arange(GRID) + 0.5) / GRID
     x, y = np.meshgrid(ticks * shape[1], ticks * shape[0])
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
 def suppress(boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"]) -> list[int]:
-    """Indices that box NMS keeps, by falling score."""
+    """Apply box NMS and return the kept indices by descending score."""
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     left, kept = np.argsort(-scores, kind="stable"), []
     while len(left):
@@ -57,7 +60,7 @@ def suppress(boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"]) -
 
 
 def edge_map(predictor: Predictor, shape: tuple[int, ...]) -> Float[np.ndarray, "H W"]:
-    """Edges of all masks of a grid of points on the image that is set, thinned, 0 to 1."""
+    """Compute the thinned edge map, 0 to 1, of the masks of a point grid on the current image."""
     points = grid(shape)
     boxes, scores, sparse = [], [], []
     step = max(1, prompts_at_once(shape) // 4)  # logits are four times as large as masks
@@ -80,7 +83,7 @@ def edge_map(predictor: Predictor, shape: tuple[int, ...]) -> Float[np.ndarray, 
 
 
 def people(targets: Sequence[Target]) -> list[np.ndarray]:
-    """One outline map for each person: their segments have the same name before the colon."""
+    """Make one outline map per annotator, whose segments share the name before the colon."""
     groups: dict[str, list[Target]] = {}
     for target in targets:
         groups.setdefault(target.id.rpartition(":")[0], []).append(target)
@@ -94,7 +97,7 @@ def people(targets: Sequence[Target]) -> list[np.ndarray]:
 
 
 def measure(predictor: Predictor, case: Case, _: Options) -> list[Row]:
-    """One row an image: the counts at all thresholds, and the best F of the image."""
+    """Measure one row per image: the counts at all thresholds, and the image's best F."""
     classical.require()
     predictor.set_image(case.image)
     edges, truths = edge_map(predictor, case.image.shape), people(case.targets)
@@ -115,7 +118,7 @@ def measure(predictor: Predictor, case: Case, _: Options) -> list[Row]:
 
 
 def rates(counts: Counts) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"]]:
-    """Recall and precision at each threshold; 0 where nothing is marked or true."""
+    """Compute recall and precision at each threshold; 0 where nothing is marked or true."""
     recall = counts.found / np.maximum(counts.true, 1)
     precision = counts.correct / np.maximum(counts.marked, 1)
     return recall, precision
@@ -124,17 +127,17 @@ def rates(counts: Counts) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " 
 def f_measure(
     recall: Float[np.ndarray, " t"], precision: Float[np.ndarray, " t"]
 ) -> Float[np.ndarray, " t"]:
-    """Harmonic mean; 0 where both are 0."""
+    """Compute the harmonic mean of recall and precision; 0 where both are 0."""
     total = recall + precision
     return 2 * recall * precision / np.where(total > 0, total, 1)
 
 
 def scores(images: Sequence[Counts]) -> dict[str, float]:
-    """ODS: best F at one threshold for all; OIS: each image at its best threshold; AP, R50.
+    """Compute ODS (best F at one threshold for all images), OIS (at each image's best), AP, R50.
 
-    As the benchmark's own code: counts are added over images before rates are taken; AP is the
-    area under precision over recall, interpolated at steps of 0.01; R50 the recall at precision
-    0.5.
+    As in the benchmark's own code, counts are summed over images before rates are computed; AP is
+    the area under precision over recall, interpolated at steps of 0.01; R50 is the recall at
+    precision 0.5.
     """
     total = Counts(*(np.sum([c[i] for c in images], axis=0) for i in range(4)))
     recall, precision = rates(total)
@@ -161,7 +164,7 @@ def scores(images: Sequence[Counts]) -> dict[str, float]:
 
 
 def summarise(rows: Sequence[Row], _: Dataset) -> dict[str, Any]:
-    """The four scores of the benchmark."""
+    """Summarise the four scores of the benchmark."""
     return {"scores": scores([Counts(*map(np.array, r["counts"])) for r in rows])}
 
 

@@ -1,4 +1,4 @@
-"""``effsam``: clicks drawn at random inside the mask, and boxes (EfficientSAM's table 4)."""
+"""Measure random clicks inside the mask, and boxes (``effsam``; EfficientSAM's table 4)."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ CLICKS = (1, 3)
 def random_clicks(
     mask: Bool[np.ndarray, "H W"], count: int, seed: int, name: str
 ) -> Int[np.ndarray, "n 2"]:
-    """``count`` pixels (x, y) of the mask, uniformly; the same for the same seed and name.
+    """Draw ``count`` pixels (x, y) of the mask uniformly, reproducibly by seed and name.
 
-    Without repetition where the mask has as many pixels.
+    Pixels are drawn without replacement if the mask has enough of them.
     """
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     rng = np.random.default_rng(int.from_bytes(digest, "little"))
@@ -40,7 +40,7 @@ def random_clicks(
 
 
 def measure(predictor: Predictor, case: Case, options: Options) -> list[Row]:
-    """IoU of the most confident of three masks, for a box and for 1 and 3 random clicks."""
+    """Measure the IoU of the most confident of three masks, for a box and 1 and 3 random clicks."""
     predictor.set_image(case.image)
     rows = []
     for targets in chunks(case):

@@ -1,4 +1,4 @@
-"""``evit``: boxes and 1, 3, 5 clicks, as EfficientViT-SAM's evaluation has them."""
+"""Measure boxes and 1, 3, 5 clicks as in EfficientViT-SAM's evaluation (``evit``)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SMALL, _LARGE = 32**2, 96**2
 
 
 def measure(predictor: Predictor, case: Case, _: Options) -> list[Row]:
-    """IoU of the most confident of three masks for the annotation's box and for clicks."""
+    """Measure the IoU of the most confident of three masks, for annotated boxes and clicks."""
     predictor.set_image(case.image)
     rows = []
     for targets in chunks(case):
@@ -35,7 +35,7 @@ def measure(predictor: Predictor, case: Case, _: Options) -> list[Row]:
         chosen = confident(predictor.predict_many(boxes=boxes))
         values = [{"box": iou(m, t.mask)} for m, t in zip(chosen, targets, strict=True)]
         for target, found in zip(targets, values, strict=True):
-            # An area on a border counts on both sides of it, as theirs does.
+            # An area on the limit of two size classes counts in both, as in their code.
             sizes = {
                 "box_small": target.area <= _SMALL,
                 "box_medium": _SMALL <= target.area <= _LARGE,

@@ -1,4 +1,4 @@
-"""``fast-coco``: one click an annotation, as segment-anything-fast's experiments measure it."""
+"""Measure one click per annotation as in segment-anything-fast's experiments (``fast-coco``)."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _GOOD_ENOUGH = 20  # pixels; their search then leaves the row, not the image
 
 
 def fast_click(mask: Bool[np.ndarray, "H W"]) -> tuple[int, int]:
-    """(x, y) that their ``_get_center_point`` finds.
+    """Return the (x, y) that segment-anything-fast's ``_get_center_point`` chooses.
 
-    The rounded centre of mass where it lies in the mask. Else the first pixel, row by row, of
-    the largest distance to the mask's end in the nearest of four directions; from the row on
-    in which 20 pixels are reached, only the rest of that row is skipped, and of each later row
-    only the first pixel of the mask is looked at.
+    It is the rounded centre of mass if that lies in the mask. Otherwise it is the first pixel, in
+    row-major order, with the largest distance to the mask's end in the nearest of four directions;
+    once a distance of 20 pixels is found, the rest of that row is skipped, and of each later row
+    only the first pixel of the mask is considered.
     """
     y, x = (round(float(v)) for v in ndimage.center_of_mass(mask))
     if mask[y, x]:
@@ -52,21 +52,21 @@ def fast_click(mask: Bool[np.ndarray, "H W"]) -> tuple[int, int]:
 
 
 def _reach(mask: Bool[np.ndarray, "H W"]) -> np.ndarray:
-    """Pixels of the mask beyond each pixel, in the shortest of the four directions."""
+    """Count the mask pixels beyond each pixel in the shortest of the four directions."""
     up, down = _run(mask), _run(mask[::-1])[::-1]
     left, right = _run(mask.T).T, _run(mask.T[::-1])[::-1].T
     return np.minimum.reduce([up, down, left, right])
 
 
 def _run(mask: Bool[np.ndarray, "H W"]) -> np.ndarray:
-    """How many mask pixels lie directly above each mask pixel without a gap."""
+    """Count the mask pixels directly above each mask pixel, without a gap."""
     rows = np.arange(len(mask))[:, None]
     last_gap = np.maximum.accumulate(np.where(mask, -1, rows), axis=0)
     return rows - last_gap - 1
 
 
 def measure(predictor: Predictor, case: Case, _options: Options) -> list[Row]:
-    """IoU of the most confident mask of one click on each annotation."""
+    """Measure the IoU of the most confident mask for one click on each annotation."""
     predictor.set_image(case.image)
     rows = []
     for targets in chunks(case):

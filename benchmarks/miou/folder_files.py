@@ -1,4 +1,4 @@
-"""Folders of images with label maps: BSDS500, instance labels, GrabCut's trimaps, MATLAB files."""
+"""Read folders of images with label maps: BSDS500, instances, GrabCut's trimaps, MATLAB files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from samjax.errors import AnnotationError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 LABELS = (".png", ".bmp", ".tif", ".tiff", ".mat")
-IGNORED = 128  # GrabCut's and Berkeley's band of pixels that count for nothing
+IGNORED = 128  # ignored band of pixels around objects in GrabCut and Berkeley
 
 LabelMap = Integer[np.ndarray, "H W"]
 # Label maps of an image and their names -> targets
@@ -25,16 +25,16 @@ Meaning = Callable[[Sequence[LabelMap], Sequence[str]], list[Target]]
 
 
 def read_labels(path: Path) -> list[LabelMap]:
-    """The label maps of a file: one of a picture, all annotators' of a BSDS500 MATLAB file.
+    """Read the label maps of a file: one of a picture, one per annotator of a BSDS500 MATLAB file.
 
     Raises:
-        AnnotationError: unreadable.
+        AnnotationError: the file is unreadable.
     """
     try:
         if path.suffix == ".mat":
             return _read_mat(path)
         with Image.open(path) as image:
-            # A palette's indices are the labels, not its colours.
+            # The indices of an indexed picture are the labels, not its colours.
             array = np.asarray(image.convert("L") if image.mode in ("1", "LA") else image)
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise AnnotationError(f"{path}: not a readable label map ({error})") from error
@@ -47,7 +47,7 @@ def _read_mat(path: Path) -> list[LabelMap]:
     from scipy.io import loadmat
 
     content = loadmat(path, struct_as_record=False, squeeze_me=False)
-    if "groundTruth" in content:  # BSDS500: one struct an annotator
+    if "groundTruth" in content:  # BSDS500: one struct per annotator
         found = [cell[0, 0].Segmentation for cell in content["groundTruth"].ravel()]
     else:  # SBD
         found = [content["GTinst"][0, 0].Segmentation]
@@ -55,7 +55,7 @@ def _read_mat(path: Path) -> list[LabelMap]:
 
 
 def segments(maps: Sequence[LabelMap], ids: Sequence[str]) -> list[Target]:
-    """Every label of every map is a target (BSDS500: there is no background)."""
+    """Make a target of every label of every map (BSDS500 has no background)."""
     return [
         _target(labels == value, f"{name}:{value}")
         for labels, name in zip(maps, ids, strict=True)
@@ -64,17 +64,17 @@ def segments(maps: Sequence[LabelMap], ids: Sequence[str]) -> list[Target]:
 
 
 def instances(maps: Sequence[LabelMap], ids: Sequence[str]) -> list[Target]:
-    """Every label but 0 is a target."""
+    """Make a target of every label but 0."""
     return [t for t in segments(maps, ids) if t.id.rpartition(":")[2] != "0"]
 
 
 def sbd_instances(maps: Sequence[LabelMap], ids: Sequence[str]) -> list[Target]:
-    """Every label but 0 (background) and 255 (border, counted as background)."""
+    """Make a target of every label but 0 (background) and 255 (border, counted as background)."""
     return [t for t in instances(maps, ids) if t.id.rpartition(":")[2] != "255"]
 
 
 def trimaps(maps: Sequence[LabelMap], ids: Sequence[str]) -> list[Target]:
-    """Values over 128 are the object, 128 is ignored."""
+    """Make one target of values over 128, and ignore 128."""
     return [
         _target(labels > IGNORED, name, labels == IGNORED)
         for labels, name in zip(maps, ids, strict=True)
@@ -82,7 +82,7 @@ def trimaps(maps: Sequence[LabelMap], ids: Sequence[str]) -> list[Target]:
 
 
 def merged(maps: Sequence[LabelMap], ids: Sequence[str]) -> list[Target]:
-    """Everything that is not 0, as one object (DAVIS)."""
+    """Make one target of all labels but 0 (DAVIS)."""
     return [_target(labels > 0, name) for labels, name in zip(maps, ids, strict=True)]
 
 
@@ -91,7 +91,7 @@ def _target(mask: np.ndarray, name: str, ignore: np.ndarray | None = None) -> Ta
     return Target(name, mask, ignore, area=float(np.count_nonzero(mask)))
 
 
-# (images, labels, what a label map means), by layout, the first that fits
+# (folder of images, folder of labels, function to targets) of each layout; the first match is used
 LAYOUTS: dict[str, tuple[str, str, Meaning]] = {
     "bsds": ("images", "segments", segments),
     "bsds-mat": ("images", "groundTruth", segments),
@@ -106,14 +106,14 @@ LAYOUTS: dict[str, tuple[str, str, Meaning]] = {
 def open_folder(
     root: Path, kind: str | None = None, images: Path | None = None, first_only: bool = False
 ) -> Dataset:
-    """A folder in one of LAYOUTS.
+    """Open a folder in one of LAYOUTS.
 
     Args:
-        root: the folder that holds both folders of the layout. Where these have a further level
+        root: folder that holds both folders of the layout. If these have a further level
             (``images/test``), end ``root`` in it: ``data/images/test``.
-        kind: name of the layout; None: the first whose folders exist.
+        kind: name of the layout; None takes the first whose folders exist.
         images: another folder of images.
-        first_only: only the first label map of each image (BSDS500: the first annotator).
+        first_only: use only the first label map of each image (BSDS500: the first annotator).
 
     Raises:
         AnnotationError: no layout fits, or no image has labels.
@@ -146,7 +146,7 @@ def open_folder(
 
 
 def _find(root: Path, kind: str | None, images: Path | None) -> tuple[str, Path, Path]:
-    """The layout, its folder of images and its folder of labels."""
+    """Find the layout, its folder of images and its folder of labels."""
     for name in [kind] if kind else LAYOUTS:
         first, second, _ = LAYOUTS[name]
         if (root / second).is_dir() and (images or root / first).is_dir():
@@ -165,13 +165,13 @@ def _find(root: Path, kind: str | None, images: Path | None) -> tuple[str, Path,
 
 
 def _listed(root: Path) -> set[str]:
-    """SBD's and DAVIS's list of the images that count, where there is one."""
+    """Read SBD's or DAVIS's list of validation images, if there is one."""
     path = root / "val.txt"
     return set(path.read_text().split()) if path.is_file() else set()
 
 
 def _natural(path: Path) -> tuple:
-    """ID_2 before ID_10."""
+    """Return a sort key that puts ID_2 before ID_10."""
     return tuple(int(x) if x.isdigit() else x for x in re.split(r"(\d+)", path.name))
 
 
@@ -181,7 +181,7 @@ def _suffixed(found: dict[str, list[Path]], stem: str) -> list[Path]:
 
 
 def load_targets(paths: list[Path], meaning: Meaning, first_only: bool) -> list[Target]:
-    """The targets of an image's label maps; with ``first_only`` of the first annotator's."""
+    """Load the targets of an image's label maps; with ``first_only`` those of the first map."""
     maps, ids = [], []
     for path in paths:
         found = read_labels(path)

@@ -1,4 +1,4 @@
-"""``gt-boxes``: boxes from the ground truth; one mask, most confident and best of three."""
+"""Measure ground-truth boxes (``gt-boxes``): one mask, most confident and best of three."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.miou.protocol import (
 
 
 def measure(predictor: Predictor, case: Case, _: Options) -> list[Row]:
-    """IoU and boundary IoU of the masks of each target's tight box."""
+    """Measure IoU and boundary IoU of the masks of each target's tight box."""
     predictor.set_image(case.image)
     rows = []
     for targets in chunks(case):

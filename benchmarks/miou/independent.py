@@ -1,13 +1,14 @@
-"""The ``overview`` protocol once more, with the official PyTorch classes and code of its own.
+"""Repeat the ``overview`` protocol with the official PyTorch classes and independent code.
 
     python -m benchmarks.miou overview --data DATA --out OUT --classical 0
     python -m benchmarks.miou.independent --data DATA --run OUT
 
-Reads the masks of a finished run, asks the official SamPredictor on the same weights with prompts
-that it finds itself (OpenCV's distance transform, float32), and compares every IoU. Ends with exit
-code 1 where the mean of a measure differs by more than 0.001, or more than 1% of its values by
-more than 0.01. The table is left in OUT/official.md; killed and started again, it goes on where it
-stopped. Needs ``pip install '.[parity]'`` and ``pip install --no-deps segment-anything``.
+The command reads the masks of a finished run, runs the official SamPredictor on the same weights
+with prompts that it computes itself (OpenCV's distance transform, float32), and compares every
+IoU. The exit code is 1 if the mean of a measure differs by more than 0.001, or more than 1% of its
+values by more than 0.01. The table is written to OUT/official.md; a run that was killed resumes
+where it stopped. It needs ``pip install '.[parity]'`` and ``pip install --no-deps
+segment-anything``.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ MEAN_LIMIT, SINGLE_LIMIT, SINGLE_PART = 0.001, 0.01, 0.99
 
 
 class Agreement(NamedTuple):
-    """Of one measure: both means, and the part of the masks within SINGLE_LIMIT."""
+    """Holds both means of a measure, and the share of masks within SINGLE_LIMIT."""
 
     ours: float
     theirs: float
@@ -56,7 +57,7 @@ class Agreement(NamedTuple):
 
 
 def require() -> None:
-    """Raises SamjaxError where OpenCV, PyTorch or the official code is missing."""
+    """Raise SamjaxError if OpenCV, PyTorch or the official code is missing."""
     try:
         import cv2  # noqa: F401
         import torch  # noqa: F401
@@ -85,7 +86,7 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def official_values(predictor: Any, target: Target) -> dict[str, float]:
-    """All MEASURES of one target by the official predictor, whose image is set."""
+    """Compute all MEASURES of one target by the official predictor, whose image is set."""
     mask = target.mask
     counted = np.ones_like(mask) if target.ignore is None else ~target.ignore
 
@@ -130,10 +131,10 @@ Run = Mapping[tuple[str, str], Values]
 
 
 def read_run(path: Path) -> tuple[Run, dict[str, Any]]:
-    """The MEASURES of masks.csv by image and target, and what the run was asked.
+    """Read the MEASURES of masks.csv by image and target, and the settings of the run.
 
     Raises:
-        SamjaxError: no such run, or not of the protocol overview.
+        SamjaxError: there is no such run, or it is not of the protocol overview.
     """
     try:
         asked = json.loads((path / "summary.json").read_text(encoding="utf-8"))["asked"]
@@ -148,7 +149,7 @@ def read_run(path: Path) -> tuple[Run, dict[str, Any]]:
 
 
 def measure(run: Run, entry: Entry, predictor: Any) -> dict[str, Values]:
-    """The official values of those targets of an image that the run has."""
+    """Compute the official values of the targets of an image that the run has."""
     targets = [t for t in entry.targets(Filters(True, 0)) if (entry.id, t.id) in run]
     if targets:
         predictor.set_image(entry.image())
@@ -162,9 +163,9 @@ def measure_all(
     journal: Journal,
     workers: int,
 ) -> dict[tuple[str, str], Values]:
-    """What the journal does not hold yet, several images at a time; all of it is returned.
+    """Measure the images that the journal lacks, several at a time, and return all values.
 
-    ``make``: an official predictor, one for each worker.
+    ``make`` makes an official predictor for each worker.
     """
     wanted = {image for image, _ in run}
     left = [e for e in entries if e.id in wanted and e.id not in journal.results]
@@ -190,7 +191,7 @@ def measure_all(
 
 
 def compare(run: Run, official: Run) -> dict[str, Agreement]:
-    """Every measure of a run beside the official predictor's, on the masks that both have."""
+    """Compare every measure of a run with the official one, on the masks that both have."""
     pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for key, theirs in official.items():
         for name in MEASURES:
@@ -204,14 +205,14 @@ def compare(run: Run, official: Run) -> dict[str, Agreement]:
 
 
 def official_predictor(sam: samjax.Segmenter) -> Callable[[], Any]:
-    """Makes official SamPredictors with the weights of a loaded model, which they share.
+    """Return a maker of official SamPredictors that share the weights of a loaded model.
 
-    PyTorch gets one thread: several wait for each other longer than such small products take.
+    PyTorch gets one thread: for such small products, threads cost more than they save.
     """
     import torch
 
     from convert.official import OfficialPredictor, load_official
-    from samjax.checkpoint.loading import to_official
+    from samjax.checkpoint.parameters import to_official
 
     torch.set_num_threads(1)
     model = load_official(sam.config, to_official(sam.parameters(), sam.config))
@@ -219,7 +220,7 @@ def official_predictor(sam: samjax.Segmenter) -> Callable[[], Any]:
 
 
 def table(result: dict[str, Agreement]) -> str:
-    """Both means, their difference and the part of close masks."""
+    """Tabulate both means, their difference and the share of masks within SINGLE_LIMIT."""
     lines = [
         f"| mIoU | samjax | official | difference | within {SINGLE_LIMIT} | masks |",
         "|---|---|---|---|---|---|",
@@ -233,14 +234,14 @@ def table(result: dict[str, Agreement]) -> str:
 
 
 def verdict(result: Mapping[str, Agreement]) -> str:
-    """One line: whether all measures agree, or which do not."""
+    """State in one line whether all measures agree, or which do not."""
     wrong = [name for name, a in result.items() if not a.good]
     limits = f"means within {MEAN_LIMIT}, {SINGLE_PART:.0%} of the masks within {SINGLE_LIMIT}"
     return f"DISAGREES ({limits}): {', '.join(wrong)}" if wrong else f"Agrees: {limits}."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare and print; returns the exit code."""
+    """Compare and print; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.miou.independent", description=__doc__.split("\n\n")[0]
     )

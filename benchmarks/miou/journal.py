@@ -1,4 +1,4 @@
-"""What was measured so far, one image a line, so that a killed run goes on where it stopped."""
+"""Keep the results so far, one image per line, so that a killed run resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from samjax.files import replacing
 
 
 class Journal:
-    """Results by image in ``path``, behind a first line that says what was asked.
+    """Stores results by image in ``path``, after a first line with the settings of the run.
 
     Raises:
-        SamjaxError: the file is of another run.
+        SamjaxError: the file belongs to another run.
     """
 
     def __init__(self, path: Path, asked: dict[str, Any]):
@@ -32,7 +32,7 @@ class Journal:
         first, *lines = whole.decode("utf-8").split("\n")
         if first != header:
             raise SamjaxError(
-                f"{self._path}: of a run with another {_difference(first, header)}: "
+                f"{self._path}: belongs to a run with another {_difference(first, header)}: "
                 "choose another folder, or remove this file"
             )
         for line in lines:

@@ -1,4 +1,4 @@
-"""``med``: Dice and normalised surface distance, as MedSAM measures the SAM baseline."""
+"""Measure Dice and normalised surface distance as MedSAM does its SAM baseline (``med``)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEAST_DICE = 0.2
 
 
 def cubic_weights(inputs: int, outputs: int) -> Float[np.ndarray, "o i"]:
-    """One axis of OpenCV's INTER_CUBIC: a = -0.75, no antialias, replicated border."""
+    """Compute OpenCV's INTER_CUBIC weights of one axis: a = -0.75, no antialias, edge padding."""
     source = (np.arange(outputs) + 0.5) * (inputs / outputs) - 0.5
     low = np.floor(source).astype(int)
     weights = np.zeros((outputs, inputs))
@@ -38,7 +38,7 @@ def cubic_weights(inputs: int, outputs: int) -> Float[np.ndarray, "o i"]:
 
 
 def stretch(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "S S 3"]:
-    """The image stretched to SIDE x SIDE, bicubic, aspect ratio lost."""
+    """Resize an image to SIDE x SIDE by bicubic interpolation, ignoring the aspect ratio."""
     rows, columns = (cubic_weights(n, SIDE) for n in image.shape[:2])
     wide = np.einsum("hwc,vw->hvc", image.astype(np.float64), columns, optimize=True)
     full = np.einsum("hvc,uh->uvc", wide, rows, optimize=True)
@@ -51,19 +51,19 @@ def _nearest(inputs: int, outputs: int, shift: float) -> Int[np.ndarray, " o"]:
 
 
 def stretch_labels(labels: Int[np.ndarray, "H W"]) -> Int[np.ndarray, "S S"]:
-    """Labels stretched to SIDE x SIDE as OpenCV's INTER_NEAREST does."""
+    """Resize labels to SIDE x SIDE as OpenCV's INTER_NEAREST does."""
     rows, columns = (_nearest(n, SIDE, 0.0) for n in labels.shape)
     return labels[rows][:, columns]
 
 
 def shrink_mask(mask: Bool[np.ndarray, "S S"], shape: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """A mask of the stretched image at the original size, nearest pixel centre."""
+    """Resize a mask of the stretched image to the original size, by the nearest pixel centre."""
     rows, columns = (_nearest(SIDE, n, 0.5) for n in shape)
     return mask[rows][:, columns]
 
 
 def grown_box(mask: Bool[np.ndarray, "S S"]) -> tuple[float, float, float, float]:
-    """First and last row and column of the mask, MARGIN further out, inside the image."""
+    """Return the mask's bounding box, MARGIN pixels larger, clipped to the image."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return (
         max(0, columns[0] - MARGIN),
@@ -74,7 +74,7 @@ def grown_box(mask: Bool[np.ndarray, "S S"]) -> tuple[float, float, float, float
 
 
 def measure(predictor: Predictor, case: Case, _: Options) -> list[Row]:
-    """One row an image: Dice and NSD, each a mean over its labels."""
+    """Measure one row per image: Dice and NSD, each averaged over its labels."""
     predictor.set_image(stretch(case.image))
     height, width = case.image.shape[:2]
     truth = np.zeros((height, width), np.int64)

@@ -1,4 +1,4 @@
-"""The protocols by name."""
+"""List the protocols by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of one mask against another, and intervals of their means."""
+"""Score masks against each other, and compute confidence intervals of means."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Mask = Bool[np.ndarray, "H W"]
 
 
 def iou(predicted: Mask, mask: Mask, ignore: Mask | None = None) -> float:
-    """Intersection over union of two masks; NaN if both are empty."""
+    """Compute the intersection over union of two masks; NaN if both are empty."""
     if ignore is not None:
         predicted, mask = predicted & ~ignore, mask & ~ignore
     shared = np.count_nonzero(predicted & mask)
@@ -22,30 +22,30 @@ def iou(predicted: Mask, mask: Mask, ignore: Mask | None = None) -> float:
 
 
 def boundary(mask: Mask, dilation: float = 0.02) -> Mask:
-    """The mask's pixels within ``dilation`` of the image's diagonal of its edge.
+    """Select the mask's pixels within ``dilation`` times the image's diagonal of its edge.
 
-    As in the Boundary IoU paper's code: max(1, round(dilation * diagonal)) erosions by a 3 x 3
-    square, the image's rim counting as outside.
+    As in the Boundary IoU paper's code, the mask is eroded max(1, round(dilation * diagonal))
+    times by a 3 x 3 square, with everything beyond the image border as background.
     """
     width = max(1, round(dilation * math.hypot(*mask.shape)))
-    # Erosions by a 3 x 3 square remove what is as near in the chessboard distance.
+    # k erosions by a 3 x 3 square remove the pixels within chessboard distance k of the outside.
     inside = ndimage.distance_transform_cdt(np.pad(mask, 1), "chessboard")[1:-1, 1:-1]
     return mask & (inside <= width)
 
 
 def boundary_iou(predicted: Mask, mask: Mask, dilation: float = 0.02) -> float:
-    """IoU of the two masks' boundary bands (Cheng et al. 2021); NaN if both are empty."""
+    """Compute the IoU of two masks' boundary bands (Cheng et al. 2021); NaN if both are empty."""
     return iou(boundary(predicted, dilation), boundary(mask, dilation))
 
 
 def dice(predicted: Mask, mask: Mask) -> float:
-    """Dice coefficient; NaN if both masks are empty."""
+    """Compute the Dice coefficient; NaN if both masks are empty."""
     total = np.count_nonzero(predicted) + np.count_nonzero(mask)
     return 2 * np.count_nonzero(predicted & mask) / total if total else math.nan
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """Rank correlation; NaN for fewer than two different values."""
+    """Compute Spearman's rank correlation; NaN for fewer than two different values."""
     if len(set(a)) < 2 or len(set(b)) < 2:
         return math.nan
     return float(stats.spearmanr(a, b).statistic)
@@ -54,9 +54,10 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float:
 def mean_interval(
     values: Float[np.ndarray, " n"], groups: Sequence[str], rounds: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Mean and its 95% interval, by drawing whole groups (images) with replacement.
+    """Compute a mean and its 95% interval by bootstrap over groups (images).
 
-    NaN values are left out. The masks of an image are not independent, hence the groups.
+    NaN values are left out. Whole groups are resampled, because the masks of an image are not
+    independent.
     """
     known = ~np.isnan(values)
     if not known.any():
@@ -75,13 +76,13 @@ def mean_interval(
 
 
 def surface_dice(predicted: Mask, mask: Mask, tolerance: float, slab: bool = False) -> float:
-    """Normalised surface distance (Nikolov et al. 2018) of two masks, pixels of side 1.
+    """Compute the normalised surface distance (Nikolov et al. 2018) of two masks, in pixels.
 
-    The part of both outlines that lies within ``tolerance`` pixels of the other one, as Google
-    DeepMind's surface-distance defines it: the outline is cut into elements between each four
-    pixels, and an element's length depends on which of the four belong to the mask. With
-    ``slab`` the masks are solids of one pixel's thickness, whose flat faces are surface too.
-    0 where one mask is empty, NaN where both are.
+    It is the share of both outlines that lies within ``tolerance`` pixels of the other one, as
+    Google DeepMind's surface-distance defines it: the outline has an element between each four
+    pixels, whose length depends on which of the four belong to the mask. With ``slab`` the masks
+    are solids one pixel thick, whose flat faces are surface too. It is 0 if one mask is empty, NaN
+    if both are.
     """
     if not (predicted.any() and mask.any()):
         return 0.0 if predicted.any() or mask.any() else math.nan
@@ -94,20 +95,20 @@ def surface_dice(predicted: Mask, mask: Mask, tolerance: float, slab: bool = Fal
 
 
 def _corners(mask: Mask) -> Int[np.ndarray, "H+1 W+1"]:
-    """Which of the four pixels around each corner belong to the mask, as four bits."""
+    """Encode as four bits which of the four pixels around each corner belong to the mask."""
     m = np.pad(mask, 1).astype(np.int64)
     return m[:-1, :-1] + 2 * m[:-1, 1:] + 4 * m[1:, :-1] + 8 * m[1:, 1:]
 
 
 def _sizes(one: float, beside: float, across: float, three: float, four: float) -> np.ndarray:
-    """Sizes of an outline's elements by those four bits."""
+    """Tabulate the sizes of an outline's elements by those four bits."""
     by_count = (0.0, one, beside, three, four)
     sizes = np.array([by_count[code.bit_count()] for code in range(16)])
     sizes[[0b0110, 0b1001]] = across
     return sizes
 
 
-# Marching squares: lengths. Marching cubes on one face of a slab: areas.
+# Marching squares give lengths, marching cubes on one face of a slab give areas.
 _CONTOUR = _sizes(math.sqrt(2) / 2, 1.0, math.sqrt(2), math.sqrt(2) / 2, 0.0)
 _SLAB = _sizes(
     math.sqrt(3) / 8, math.sqrt(2) / 2, math.sqrt(3) / 4, 0.5 + 3 * math.sqrt(3) / 8, 1.0

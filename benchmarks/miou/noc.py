@@ -1,4 +1,4 @@
-"""``noc``: the number of clicks to an IoU of 0.80, 0.85, 0.90 (RITM's evaluation)."""
+"""Count the clicks to an IoU of 0.80, 0.85, 0.90 as in RITM's evaluation (``noc``)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RULES = Rules(clicker="ritm", feed_back=True, three_always=True)
 
 
 def clicks_needed(ious: Sequence[float], threshold: float) -> tuple[int, bool]:
-    """The first click at or over the threshold; MOST and False if there is none."""
+    """Find the first click at or over the threshold; MOST and False if there is none."""
     for count, value in enumerate(ious, 1):
         if value >= threshold:
             return count, True
@@ -35,7 +35,7 @@ def clicks_needed(ious: Sequence[float], threshold: float) -> tuple[int, bool]:
 
 
 def measure(predictor: Predictor, case: Case, _: Options) -> list[Row]:
-    """Clicks needed for each threshold; clicking ends at the highest one."""
+    """Count the clicks for each threshold; clicking ends at the highest one."""
     predictor.set_image(case.image)
     rows = []
     for targets in chunks(case):
@@ -59,7 +59,7 @@ def measure(predictor: Predictor, case: Case, _: Options) -> list[Row]:
 
 
 def summarise(rows: Sequence[Row], _: Dataset) -> dict[str, Any]:
-    """NoF: objects that MOST clicks did not bring to the threshold."""
+    """Count the failures (NoF): objects that do not reach the threshold in MOST clicks."""
     failed = {f"NoF@{t}": int(column(rows, f"failed_{t}").sum()) for t in THRESHOLDS}
     return {"counts": {**failed, "objects": len(rows)}}
 

@@ -1,4 +1,4 @@
-"""``overview``: clicks, boxes, the quality head and classical methods on the same prompts."""
+"""Measure clicks, boxes, the quality head and classical methods (``overview``)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CLASSICAL = {
 
 
 def measure(predictor: Predictor, case: Case, options: Options) -> list[Row]:
-    """All prompts of each target; classical methods on those of options.classical."""
+    """Measure all prompts of each target, and classical methods on those of options.classical."""
     predictor.set_image(case.image)
     rows = []
     for targets in chunks(case):
@@ -53,7 +53,7 @@ def measure(predictor: Predictor, case: Case, options: Options) -> list[Row]:
 
 
 def _pairs(scores: np.ndarray, ious: Sequence[float]) -> list[list[float]]:
-    """Predicted and true IoU of each candidate."""
+    """Pair the predicted and the true IoU of each candidate."""
     return [[float(s), float(v)] for s, v in zip(scores, ious, strict=True)]
 
 
@@ -111,7 +111,7 @@ def _correlation(pairs: Sequence[Sequence[float]]) -> float | None:
 
 
 def summarise(rows: Sequence[Row], _: Dataset) -> dict[str, Any]:
-    """Rank correlation of predicted and true IoU; the sample on which all methods were tried."""
+    """Summarise the rank correlation of predicted and true IoU, and the classical sample."""
     result: dict[str, Any] = {}
     groups = {
         "click, three masks": [p for r in rows for p in r["click_pairs"]],

@@ -1,4 +1,4 @@
-"""Pictures of the best and the worst cases."""
+"""Draw pictures of the best and the worst cases."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TRUTH, PREDICTION = (60, 200, 90), (255, 140, 0)
 
 
 def extremes(rows: Sequence[Row], measure: str, count: int) -> tuple[list[Row], list[Row]]:
-    """The best and the worst rows of a measure; ties in the order of the data set."""
+    """Select the best and the worst rows of a measure; ties keep the order of the data set."""
     known = [r for r in rows if r["values"].get(measure) is not None and r.get("rle")]
     ranked = sorted(known, key=lambda r: -r["values"][measure])
     return ranked[:count], ranked[::-1][: min(count, max(0, len(ranked) - count))]
 
 
 def draw(entry: Entry, row: Row) -> np.ndarray:
-    """The photograph with the true mask, beside it with the predicted one and the prompt."""
+    """Draw the image with the true mask, and beside it with the predicted mask and the prompt."""
     image = entry.image()
     size = image.shape[:2]
     truth: np.ndarray | None
@@ -48,7 +48,7 @@ def draw(entry: Entry, row: Row) -> np.ndarray:
 def write_pictures(
     folder: Path, dataset: Dataset, rows: Sequence[Row], measure: str, count: int
 ) -> dict[str, str]:
-    """``best_1.jpg`` ... ``worst_1.jpg`` ...; returns what each shows, by its name."""
+    """Write ``best_1.jpg`` ... ``worst_1.jpg`` ..., and return the captions by file name."""
     entries = {e.id: e for e in dataset.entries}
     captions = {}
     for kind, chosen in zip(("best", "worst"), extremes(rows, measure, count), strict=True):

@@ -1,4 +1,4 @@
-"""``proposals``: recall of automatic masks, AR@1000 (SAM paper, section 7.3)."""
+"""Measure the recall of automatic masks, AR@1000 (``proposals``; SAM paper, section 7.3)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.miou.protocol import Case, Method, Options, Predictor, Published
 from benchmarks.miou.samples import Target
 
 MOST = 1000
-# No filters: thresholds that nothing can fall below
+# Thresholds so low that they filter nothing
 SETTINGS: dict[str, Any] = {
     "points_per_side": 64,
     "pred_iou_thresh": -1e9,
@@ -28,7 +28,7 @@ _AREAS = {"all": "ar", "small": "ar_small", "medium": "ar_medium", "large": "ar_
 
 
 def measure(predictor: Predictor, case: Case, options: Options) -> list[Row]:
-    """For each object: the part of the IoU thresholds .50, .55, ... .95 at which it is found."""
+    """Measure each object's recall, the share of IoU thresholds .50, .55, ... .95 it reaches."""
     records = options.generate(predictor, case.image, **SETTINGS)
     ranked = sorted(records, key=lambda r: -(r["predicted_iou"] + r["stability_score"]) / 2)
     rles = [r["segmentation"] for r in ranked[:MOST]]
@@ -51,9 +51,10 @@ def _text(rles: Sequence[dict], number: int) -> str:
 def recall(
     targets: Sequence[Target], rles: Sequence[dict]
 ) -> tuple[list[dict[str, float]], list[tuple[int, float]]]:
-    """pycocotools' class-agnostic matching of one image, for all areas and each of three.
+    """Match the proposals of one image by pycocotools, class-agnostic, for each area range.
 
-    Returns for each target the recalls by measure, and its best proposal (-1: none) with its IoU.
+    Returns:
+        Recalls by measure of each target, and its best proposal (-1 if none) with its IoU.
     """
     height, width = targets[0].mask.shape
     own = [coco_mask.encode(np.asfortranarray(t.mask.view(np.uint8))) for t in targets]
@@ -69,7 +70,7 @@ def recall(
         for i, target in enumerate(targets, 1)
     ]
     results = [
-        # The rank as the score: sorting keeps ties in their order.
+        # The rank is the score, so that pycocotools' sorting keeps ties in order.
         {"image_id": 1, "category_id": 1, "segmentation": rle, "score": float(-rank)}
         for rank, rle in enumerate(rles)
     ]

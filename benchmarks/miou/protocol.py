@@ -1,4 +1,4 @@
-"""What a protocol is: how one image is measured, and how the rows become a summary."""
+"""Define a protocol: how one image is measured, and how rows are summarised."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pycocotools import mask as coco_mask
 import samjax
 from benchmarks.miou.metrics import mean_interval
 from benchmarks.miou.samples import Dataset, Filters, Target
-from samjax.rle import to_mask
+from samjax.masks.rle import to_mask
 
-# Masks of prompts that are at full size at the same time: 32 prompts of a photograph
+# Pixels of full-size masks held at the same time: those of 32 prompts on a photograph
 _PIXELS = 32 * 3 * 640 * 480
 
 Row = dict[str, Any]
 
 
 class Predictor(Protocol):
-    """What is measured: samjax.SamPredictor, or anything else with these two methods of it."""
+    """Predicts masks: samjax.SamPredictor, or any other class with these two methods."""
 
     def set_image(self, image: Any) -> None:
         """Encode an RGB image, H x W x 3 uint8."""
@@ -37,17 +37,17 @@ class Predictor(Protocol):
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> samjax.Prediction:
-        """Masks of P prompts; with ``return_logits``, logits for masks."""
+        """Predict masks of P prompts; with ``return_logits``, logits instead of bool masks."""
 
 
 def automatic_masks(predictor: Any, image: Any, **settings: Any) -> list[dict[str, Any]]:
-    """Records of samjax's automatic mask generator with the predictor's model."""
+    """Run samjax's automatic mask generator with the predictor's model and return its records."""
     return samjax.SamAutomaticMaskGenerator(predictor.model, **settings).generate(image)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line sets beyond data and model; each protocol reads what it needs."""
+    """Holds the settings of all protocols beyond data and model; each protocol reads its own."""
 
     seed: int = 0
     classical: frozenset[str] = frozenset()
@@ -57,7 +57,7 @@ class Options:
 
 
 class Case(NamedTuple):
-    """An image with those of its targets that take part."""
+    """Holds an image with the targets that pass the filters."""
 
     image_id: str
     image: UInt8[np.ndarray, "H W 3"]
@@ -66,7 +66,7 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """A number that others published under the same protocol, and where it stands."""
+    """Holds numbers that others published under the same protocol, with their source."""
 
     model: str
     data: str
@@ -76,13 +76,16 @@ class Published:
 
 @dataclass(frozen=True)
 class Method:
-    """A protocol by name.
+    """Describes a protocol.
 
-    ``measure`` turns an image into rows; the image is not set yet. ``columns``: the measures
-    that are averaged, with their titles. ``main``: the one by which best and worst cases are
-    shown: the mask in a row's ``rle`` beside its target, or the mask in its ``truth``.
-    ``summarise``: further entries of the summary. ``rows_are``: what rows are of.
-    ``needs_targets``: images without targets have no rows.
+    Attributes:
+        measure: turns an image into rows; it sets the image itself.
+        columns: measures that are averaged, with their titles.
+        main: measure by which best and worst cases are chosen; their pictures show the mask in a
+            row's ``rle`` beside its target, or beside the mask in its ``truth``.
+        summarise: computes further entries of the summary.
+        rows_are: unit of the rows, such as "masks".
+        needs_targets: whether images without targets have no rows.
     """
 
     name: str
@@ -99,40 +102,40 @@ class Method:
 
 
 def prompts_at_once(shape: tuple[int, ...]) -> int:
-    """How many prompts' three masks fit into memory at an image's full size."""
+    """Compute for how many prompts three full-size masks fit into memory."""
     return max(1, min(64, _PIXELS // (3 * shape[0] * shape[1])))
 
 
 def chunks(case: Case) -> Iterator[list[Target]]:
-    """The targets of a case in groups that are prompted at once."""
+    """Split the targets of a case into groups that are prompted at once."""
     size = prompts_at_once(case.image.shape)
     for start in range(0, len(case.targets), size):
         yield list(case.targets[start : start + size])
 
 
 def confident(answer: samjax.Prediction) -> list[Bool[np.ndarray, "H W"]]:
-    """Of each prompt's masks the one with the highest predicted IoU."""
+    """Select the mask with the highest predicted IoU for each prompt."""
     return [m[int(np.argmax(s))] for m, s in zip(answer.masks, answer.scores, strict=True)]
 
 
 def tight_box(mask: Bool[np.ndarray, "H W"]) -> tuple[float, float, float, float]:
-    """(x0, y0, x1, y1), the outer edges of the mask's pixels, as COCO's boxes."""
+    """Return the (x0, y0, x1, y1) of the mask at outer pixel edges, as COCO's boxes."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def encode_mask(mask: Bool[np.ndarray, "H W"]) -> str:
-    """COCO's compressed run lengths of a mask."""
+    """Encode a mask as COCO's compressed RLE."""
     return coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))["counts"].decode("ascii")
 
 
 def decode_mask(counts: str, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """The mask of ``encode_mask``; ``size`` is (H, W)."""
+    """Decode a mask of ``encode_mask``; ``size`` is (H, W)."""
     return to_mask({"counts": counts, "size": list(size)})
 
 
 def row(target: Target, values: Mapping[str, float], **more: Any) -> Row:
-    """A row of one target. NaN becomes None, which JSON has."""
+    """Make a row of one target; NaN, which JSON lacks, becomes None."""
     return {
         "target": target.id,
         "area": target.area,
@@ -143,13 +146,13 @@ def row(target: Target, values: Mapping[str, float], **more: Any) -> Row:
 
 
 def column(rows: Sequence[Row], name: str) -> Float[np.ndarray, " n"]:
-    """One measure of all rows, NaN where it is missing."""
+    """Return one measure of all rows, NaN where it is missing."""
     found = (r["values"].get(name) for r in rows)
     return np.array([math.nan if v is None else v for v in found], np.float64)
 
 
 def means(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
-    """Mean, 95% interval over images and number of values of each measure that rows have."""
+    """Compute the mean, its 95% interval over images and the count of each measure in rows."""
     images = [r["image"] for r in rows]
     result = {}
     for name in names:

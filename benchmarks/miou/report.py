@@ -1,4 +1,4 @@
-"""What a run leaves behind: masks.csv, summary.json and report.md."""
+"""Make the results of a run: masks.csv, summary.json and report.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from samjax.files import replacing
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """One line a row: image, target, area, category and every measure."""
+    """Write one line per row: image, target, area, category and every measure."""
     names = list(dict.fromkeys(name for r in rows for name in r["values"]))
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -33,7 +33,7 @@ def _number(value: float | None) -> str:
 def summarise(
     method: Method, measured: Measured, dataset: Dataset, asked: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Means with intervals, counts, and what the protocol adds."""
+    """Summarise rows: means with intervals, counts, and the entries that the protocol adds."""
     summary: dict[str, Any] = {
         "asked": dict(asked),
         "images": measured.images,
@@ -47,25 +47,25 @@ def summarise(
 
 
 def share(value: float) -> str:
-    """.613, as the field writes it."""
+    """Format a share without its leading zero, such as .613."""
     return re.sub(r"^(-?)0\.", r"\1.", f"{value:.3f}")
 
 
 def cell(entry: Mapping[str, float] | None) -> str:
-    """A mean with its interval."""
+    """Format a mean with its interval."""
     if entry is None:
         return ""
     return f"{share(entry['mean'])} [{share(entry['low'])}, {share(entry['high'])}]"
 
 
 def _measured(summary: Mapping[str, Any], name: str) -> str:
-    """A mean, or a score of the whole data set."""
+    """Format a mean, or a score of the whole data set."""
     score = summary.get("scores", {}).get(name)
     return share(score) if score is not None else cell(summary["means"].get(name))
 
 
 def table(method: Method, summary: Mapping[str, Any], label: str) -> str:
-    """Measured beside published, with source."""
+    """Tabulate the measured beside the published numbers, with their sources."""
     shown = [
         name
         for name in method.columns
@@ -87,7 +87,7 @@ def table(method: Method, summary: Mapping[str, Any], label: str) -> str:
 
 
 def markdown(method: Method, summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
-    """The whole report. No time or date is in it: the same run gives the same file."""
+    """Make the whole report; it has no time or date, so that equal runs give equal files."""
     asked = summary["asked"]
     parts = [
         f"# {method.name}: {method.about}",
@@ -115,7 +115,7 @@ EXTRA = {
 
 
 def extra_table(name: str, content: Mapping[str, Any]) -> str:
-    """A table of what a protocol adds: values, with interval and count where it has them."""
+    """Tabulate an entry that the protocol adds, with intervals and counts if it has them."""
     lines = [f"{EXTRA[name]}:", "", "| | value | of |", "|---|---|---|"]
     for key, entry in content.items():
         if isinstance(entry, Mapping) and "mean" in entry:

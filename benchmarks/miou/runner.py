@@ -20,8 +20,10 @@ from samjax.errors import AnnotationError
 
 @dataclass(frozen=True)
 class Measured:
-    """All rows in the order of the data set; images without a row; the
-    model's seconds of each of the others."""
+    """Holds all rows in the data set's order, the images without a row, and the model's seconds.
+
+    Seconds are listed for each image that has rows.
+    """
 
     rows: list[Row]
     images: int
@@ -30,7 +32,7 @@ class Measured:
 
 
 class Timed:
-    """A predictor that adds up the seconds spent in it."""
+    """Wraps a predictor and adds up the seconds spent in it."""
 
     def __init__(self, predictor: Predictor):
         self._predictor = predictor
@@ -47,18 +49,18 @@ class Timed:
             self.seconds += time.perf_counter() - start
 
     def set_image(self, image: Any) -> None:
-        """As the predictor's."""
+        """Set the image of the wrapped predictor, timed."""
         self._run(self._predictor.set_image, image)
 
     def predict_many(self, *args: Any, **named: Any) -> Any:
-        """As the predictor's, which waits for the device."""
+        """Predict by the wrapped predictor, timed; it waits for the device."""
         return self._run(self._predictor.predict_many, *args, **named)
 
 
 def measure_entry(
     method: Method, entry: Entry, predictor: Predictor, filters: Filters, options: Options
 ) -> dict[str, Any]:
-    """The journal's entry of one image; ``seconds`` are those of the model alone."""
+    """Measure one image and return its journal entry; ``seconds`` are those of the model alone."""
     targets = entry.targets(filters)
     if not targets and method.needs_targets:
         return {"image": entry.id, "rows": [], "seconds": 0.0}
@@ -78,10 +80,10 @@ def measure_dataset(
     journal: Journal,
     progress: bool = True,
 ) -> Measured:
-    """Measure what the journal does not hold yet, and return all of it.
+    """Measure the images that the journal lacks, and return all results.
 
     Raises:
-        AnnotationError: no image of the data set has a target that takes part.
+        AnnotationError: no image of the data set has a target that passes the filters.
     """
     left = [e for e in dataset.entries if e.id not in journal.results]
     idle: queue.Queue[Predictor] = queue.Queue()
@@ -110,10 +112,10 @@ def measure_dataset(
 
 
 def collect(dataset: Dataset, journal: Journal) -> Measured:
-    """Rows in the order of the data set, each with its image.
+    """Collect the rows in the order of the data set, each with its image.
 
     Raises:
-        AnnotationError: there is none.
+        AnnotationError: there are no rows.
     """
     results = [journal.results[e.id] for e in dataset.entries]
     rows = [{"image": r["image"], **row} for r in results for row in r["rows"]]

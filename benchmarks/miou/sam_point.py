@@ -1,4 +1,4 @@
-"""``sam-point``: 1, 2, 3, 5 and 9 clicks (SAM paper, section 7.1 and appendix D.1)."""
+"""Measure 1, 2, 3, 5 and 9 clicks (``sam-point``; SAM paper, section 7.1, appendix D.1)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RULES = Rules(clicker="sam", feed_back=True, three_always=False)
 
 
 def measure(predictor: Predictor, case: Case, _: Options) -> list[Row]:
-    """IoU of the most confident mask after each of CLICKS, and of the best of three after one."""
+    """Measure the IoU of the most confident mask after CLICKS, and of the best after one click."""
     predictor.set_image(case.image)
     rows = []
     for targets in chunks(case):

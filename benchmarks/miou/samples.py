@@ -1,4 +1,4 @@
-"""What the protocols work on: images with target masks, whatever files they come from."""
+"""Represent data sets as images with target masks, whatever files they come from."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from samjax.errors import AnnotationError
 
 @dataclass(frozen=True)
 class Target:
-    """One object to be found.
+    """Holds the ground truth of one object.
 
-    ``mask``: its pixels. ``ignore``: pixels that count neither for nor against, or None.
-    ``box``: the annotation's own box (x0, y0, x1, y1) in pixels, or None. ``area``: the
-    annotation's own area in pixels, or the mask's. ``category``: the annotation's, or None.
+    Attributes:
+        mask: pixels of the object.
+        ignore: pixels that are not scored, or None.
+        box: the annotation's own box (x0, y0, x1, y1) in pixels, or None.
+        area: the annotation's own area in pixels, or the mask's.
+        category: the annotation's category, or None.
     """
 
     id: str
@@ -35,14 +38,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Filters:
-    """Which targets take part: crowds, area in pixels, area as a part of the image."""
+    """Selects targets by crowd flag, area in pixels, and area as a share of the image."""
 
     crowd: bool = False
     min_area: float = 1.0
     min_fraction: float = 0.0
 
     def keep(self, target: Target) -> bool:
-        """Whether this target takes part. A mask without a pixel cannot be asked for."""
+        """Tell whether a target is used; empty masks never are, since they allow no prompt."""
         area = max(target.area, 0.0)
         part = np.count_nonzero(target.mask) / target.mask.size
         wanted = (self.crowd or not target.crowd) and area >= self.min_area
@@ -51,30 +54,33 @@ class Filters:
 
 @dataclass(frozen=True)
 class Entry:
-    """An image file with its targets, which ``load`` reads when they are needed."""
+    """Refers to an image file and its targets, which ``load`` reads on demand."""
 
     id: str
     path: Path
     load: Callable[[], list[Target]] = field(repr=False)
 
     def image(self) -> UInt8[np.ndarray, "H W 3"]:
-        """The image, RGB.
+        """Read the image as RGB.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: the image cannot be read.
         """
         return samjax.read_image(self.path)
 
     def targets(self, filters: Filters) -> list[Target]:
-        """The targets that take part."""
+        """Load the targets that pass the filters."""
         return [t for t in self.load() if filters.keep(t)]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images in a fixed order.
+    """Lists images in a fixed order.
 
-    ``kind`` is the layout of the files, ``note`` what to know about it, ``source`` the COCO file.
+    Attributes:
+        kind: layout of the files.
+        note: remark for the report, such as the number of images left out.
+        source: the COCO file, or None.
     """
 
     name: str
@@ -88,7 +94,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells data sets of the same name apart: image names and sizes, and the COCO file."""
+        """Hash image names, file sizes and the COCO file, to tell data sets of one name apart."""
         digest = hashlib.blake2b(digest_size=6)
         for entry in self.entries:
             digest.update(f"{entry.id} {entry.path.stat().st_size}\n".encode())
@@ -97,13 +103,13 @@ class Dataset:
         return digest.hexdigest()
 
     def first(self, limit: int | None) -> Dataset:
-        """The first ``limit`` images; all if None."""
+        """Keep the first ``limit`` images; all if None."""
         entries = self.entries if limit is None else self.entries[:limit]
         return replace(self, entries=entries)
 
 
 def draw(keys: Sequence[str], count: int, seed: int = 0) -> frozenset[str]:
-    """``count`` of the keys at random: those of the smallest hashes, in whatever order given."""
+    """Draw ``count`` of the keys by the smallest hashes, independent of their order."""
 
     def rank(key: str) -> bytes:
         return hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=16).digest()
@@ -112,7 +118,7 @@ def draw(keys: Sequence[str], count: int, seed: int = 0) -> frozenset[str]:
 
 
 def check_size(entry_path: Path, image: np.ndarray, targets: Sequence[Target]) -> None:
-    """Raises AnnotationError where masks have another size than their image."""
+    """Raise AnnotationError if masks have another size than their image."""
     for target in targets:
         if target.mask.shape != image.shape[:2]:
             have, want = target.mask.shape, image.shape[:2]

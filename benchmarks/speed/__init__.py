@@ -1,1 +1,1 @@
-"""Speed of samjax beside other implementations of SAM; ``python -m benchmarks.speed --help``."""
+"""Compare the speed of SAM implementations; see ``python -m benchmarks.speed --help``."""

@@ -1,10 +1,10 @@
-"""Where the time of samjax's image encoder and of a click goes, part by part.
+"""Profile samjax's image encoder and a click, part by part.
 
     python -m benchmarks.speed.blocks --model vit_b-random --dtype float32 bfloat16
 
 Every part is compiled on its own and timed in the same rounds as the whole encoder, the whole
-decoder and one large matrix product of the same dtype. The parts' sum need not be the whole: XLA
-also fuses across their borders.
+decoder and a large matrix product of the same dtype. The parts need not add up to the whole,
+because XLA also fuses across parts.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from benchmarks.speed.competitors.product import matrix_product
 from benchmarks.speed.competitors.sizes import PRODUCT_FLOPS
 from benchmarks.speed.machine import commit, machine
 from benchmarks.speed.report import busy, milliseconds, table
-from samjax.checkpoint.loading import fill_model
-from samjax.config import ImageEncoderConfig
-from samjax.devices import choose_device, choose_dtype, chunks_for
+from samjax.checkpoint.parameters import fill_model
+from samjax.engine.devices import choose_device, choose_dtype, chunks_for
+from samjax.engine.functions import flat, restore
+from samjax.engine.prompts import pack
 from samjax.errors import SamjaxError
 from samjax.files import made_folder, replacing
+from samjax.image.preset import PreparedImage
+from samjax.model.config import ImageEncoderConfig
 from samjax.model.prompt_encoder import Prompts
 from samjax.model.sam import Sam
-from samjax.preprocess import PreparedImage
-from samjax.prompts import pack
-from samjax.traced import flat, restore
 
 
 @dataclass(frozen=True)
 class Part:
-    """A compiled function with its inputs, how often the whole has it, and its operations."""
+    """Holds a compiled part with its inputs, how often the network runs it, and its FLOPs."""
 
     name: str
     run: Callable[[], Any]
@@ -55,7 +55,7 @@ class Part:
 def part(
     name: str, module: Any, call: Callable, *inputs: Any, times: int = 1, flops: float | None = None
 ) -> Part:
-    """``call(module, *inputs)``, compiled with the weights as arguments, at highest precision."""
+    """Compile ``call(module, *inputs)`` with the weights as arguments, at highest precision."""
     structure, leaves = flat(module)
 
     def traced(leaves: list, *inputs: Any) -> Any:
@@ -67,7 +67,7 @@ def part(
 
 
 def encoder_parts(sam: samjax.Segmenter, network: Sam) -> list[Part]:
-    """Each kind of block in three parts, and what stands before and behind the blocks."""
+    """Build the encoder's parts: patch embedding, three per kind of block, and the neck."""
     config = sam.config.image_encoder
     assert isinstance(config, ImageEncoderConfig)
     encoder, chunks = network.image_encoder, chunks_for(sam.device, sam.dtype)
@@ -104,7 +104,7 @@ def encoder_parts(sam: samjax.Segmenter, network: Sam) -> list[Part]:
 
 
 def decoder_parts(sam: samjax.Segmenter, network: Sam) -> list[Part]:
-    """A click's transformer, and what makes masks of the pixels."""
+    """Build the decoder's parts for a click: the two-way transformer, and upscaling with masks."""
     decoder, chunks = network.decoder, chunks_for(sam.device, sam.dtype)
     mask_decoder = decoder.mask_decoder
     g, c = sam.config.image_encoder.grid, sam.config.prompt_encoder.embed_dim
@@ -135,7 +135,7 @@ def decoder_parts(sam: samjax.Segmenter, network: Sam) -> list[Part]:
 
 
 def one_click(sam: samjax.Segmenter) -> Prompts:
-    """One point, as ``Segmenter.click`` hands it to the network."""
+    """Pack one point as ``Segmenter.click`` passes it to the network."""
     size, side = (sam.config.image_size,) * 2, sam.config.low_res_size
     point = (np.full((1, 2), 100, np.float32), np.ones(1, np.int32))
     none = np.zeros((1, side, side), np.float32)
@@ -143,22 +143,22 @@ def one_click(sam: samjax.Segmenter) -> Prompts:
 
 
 def wholes(sam: samjax.Segmenter) -> list[Part]:
-    """The encoder and a click as they run, and the matrix product."""
+    """Build the whole encoder, the whole decoder for a click, and the matrix product."""
     size = sam.config.image_size
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (size, size, 3)).astype(np.uint8)
     image = PreparedImage(pixels, (size, size), (size, size))
-    embedding = sam.encode(image)
+    embedding = sam.encode(image).features
     click = one_click(sam)
     return [
         Part("matrix product", matrix_product(sam.dtype.name, sam.device), flops=PRODUCT_FLOPS),
-        Part("whole encoder", lambda: sam.encode(image), flops=encoder_flops(sam.config)),
+        Part("whole encoder", lambda: sam.encode(image).features, flops=encoder_flops(sam.config)),
         Part("whole decoder, one click", lambda: sam.decode(embedding, click, multimask=None)),
     ]
 
 
 def seconds(parts: Sequence[Part], rounds: int) -> dict[str, float]:
-    """Median time of a call, over rounds in which every part has its turn."""
+    """Measure the median seconds of a call of each part, over rounds that run all parts."""
     taken: dict[str, list[float]] = {p.name: [] for p in parts}
     for p in parts:
         jax.block_until_ready(p.run())
@@ -174,9 +174,11 @@ def seconds(parts: Sequence[Part], rounds: int) -> dict[str, float]:
 
 
 def account(sam: samjax.Segmenter, rounds: int) -> str:
-    """The table of one model in one dtype."""
+    """Tabulate the parts of one model in one dtype."""
     if sam.config.hq or not isinstance(sam.config.image_encoder, ImageEncoderConfig):
-        raise SamjaxError("the parts of SAM's own network are measured, not SAM-HQ or MobileSAM")
+        raise SamjaxError(
+            "only SAM's own network can be profiled, not SAM-HQ or MobileSAM: give another --model"
+        )
     whole = wholes(sam)
     network = fill_model(sam.parameters(), sam.config, dtype=sam.dtype, placement=sam.device)
     parts = encoder_parts(sam, network) + decoder_parts(sam, network)
@@ -199,12 +201,12 @@ def account(sam: samjax.Segmenter, rounds: int) -> str:
     lines.append(["sum of the encoder's parts", "", milliseconds(encoder),
                   f"{100 * encoder / total:.1f}%", "", ""])  # fmt: skip
     head = [f"{sam.source} {sam.dtype.name}", "ms", "all, ms", "of the encoder", "GFLOP/s",
-            "of product"]  # fmt: skip
+            "share of peak"]  # fmt: skip
     return table(head, lines)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the tables, and write them."""
+    """Measure, print and write the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed.blocks", description=__doc__.split("\n\n")[0]
     )

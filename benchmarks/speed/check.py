@@ -1,4 +1,4 @@
-"""Outputs against the reference, before any time counts."""
+"""Check a competitor's outputs against the reference before its times count."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ import numpy as np
 
 from benchmarks.speed.task import Outputs
 
-# Root mean square errors of the embedding and of the low-res logits, relative to their standard
-# deviations. Outputs that have nothing to do with the reference are off by 1.4; rounding adds up
-# most in networks of random weights. Largest errors are reported, but judge nobody: they depend
-# on a single value.
+# Limits of the root mean square error of the embedding and of the low-res logits, relative to
+# their standard deviations. Unrelated outputs have an error of 1.4; rounding errors are largest in
+# networks with random weights. Largest errors are reported but not limited: they depend on a
+# single value.
 LIMITS = {"float32": 1e-2, "bfloat16": 0.3, "float16": 0.1}
 
 
 def read_outputs(path: Path) -> Outputs:
-    """What a worker wrote."""
+    """Read the outputs that a worker wrote."""
     with np.load(path, allow_pickle=False) as file:
         return Outputs(**dict(file))
 
 
 def compare(found: Outputs, reference: Outputs, dtype: str) -> dict[str, float | str]:
-    """Errors, and "wrong": the reason why the times of this competitor mean nothing, or "".
+    """Compare a competitor's outputs with the reference.
 
-    Keys: embedding (largest error of the largest value), logits (largest error of the standard
-    deviation), both again as rms relative to the standard deviation, scores (largest error),
-    pixels (share of equal mask pixels).
+    Returns:
+        "embedding" (largest error relative to the largest value), "logits" (largest error
+        relative to the standard deviation), "embedding rms" and "logits rms" (rms error relative
+        to the standard deviation), "scores" (largest error), "pixels" (share of equal mask
+        pixels), and "wrong": the reason why the outputs are wrong, or "".
     """
     for name, value in vars(reference).items():
         if getattr(found, name).shape != value.shape:
@@ -46,7 +48,7 @@ def compare(found: Outputs, reference: Outputs, dtype: str) -> dict[str, float |
     wrong = ""
     for name in ("embedding", "logits"):
         error = errors[f"{name} rms"]
-        if not wrong and not error <= LIMITS[dtype]:  # so that NaN is wrong
+        if not wrong and not error <= LIMITS[dtype]:  # also true for NaN
             wrong = f"{name} off by {error:.2g} of its std (rms)"
     return {k: v if np.isfinite(v) else 1e9 for k, v in errors.items()} | {"wrong": wrong}
 

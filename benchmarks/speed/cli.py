@@ -1,4 +1,4 @@
-"""The command line of the suite."""
+"""Run the speed suite from the command line."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from benchmarks.speed.plot import draw
 from benchmarks.speed.report import markdown, model_record
 from benchmarks.speed.runner import Entry, Plan, Run
 from benchmarks.speed.task import JOBS, POINTS
-from samjax.devices import choose_device
-from samjax.engine import locate
+from samjax.engine.devices import choose_device
+from samjax.engine.load import locate
 from samjax.errors import SamjaxError
 from samjax.files import made_folder, replacing
 
@@ -50,7 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "rounds": 7,
     "starts": 3,
 }
-FEW_POINTS = 4  # enough to check the decoder where "points" is not measured
+FEW_POINTS = 4  # enough to check the decoder when "points" is not measured
 QUICK_SMALL_S, QUICK_LARGE_S = 25, 150  # seconds after which no round begins
 QUICK_SMALL = ("samjax-float32", "official-float32")
 QUICK_LARGE = (
@@ -61,15 +61,16 @@ QUICK_LARGE = (
     "openvino-float32",
 )
 QUICK_NOTE = (
-    "Quick run (--quick), for a look: few competitors on the embedded checkpoint; on ViT-B with "
-    "random weights those that a CPU's table must have, in one dtype each, the encoder alone. As "
-    "many rounds as three minutes hold, one start each, none from a filled cache."
+    "Quick run (--quick), for orientation only: few competitors on the embedded checkpoint; on "
+    "ViT-B with random weights the mandatory competitors of a CPU, in one dtype each, the encoder "
+    "alone. It runs as many rounds as fit into three minutes, with one start each and none from a "
+    "filled cache."
 )
 
 
 @dataclass(frozen=True)
 class Part:
-    """One model with what is measured on it."""
+    """Holds one model with its plan and competitors."""
 
     model: str
     plan: Plan
@@ -77,7 +78,7 @@ class Part:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line and check it."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed",
         description="Speed and memory of samjax beside other implementations of SAM.",
@@ -133,7 +134,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def parts(given: argparse.Namespace, began: float) -> list[Part]:
-    """What the arguments ask for, model by model."""
+    """List the models to measure, with plan and competitors, from the arguments."""
     if given.quick:
         small, large = (
             tuple(choose(COMPETITORS, names, DTYPES[:2])) for names in (QUICK_SMALL, QUICK_LARGE)
@@ -156,10 +157,10 @@ def parts(given: argparse.Namespace, began: float) -> list[Part]:
 
 
 def entries(part: Part, kind: str, *, allow_missing: bool) -> list[Entry]:
-    """One for each competitor, also for those who cannot take part, and the matrix products.
+    """Make an entry for each competitor, available or not, and for each matrix product.
 
     Raises:
-        SamjaxError: a competitor is missing that must not be.
+        SamjaxError: a mandatory competitor is missing.
     """
     made = [Entry(c) for c in part.chosen]
     for entry in made:
@@ -175,7 +176,7 @@ def entries(part: Part, kind: str, *, allow_missing: bool) -> list[Entry]:
 def measure(
     part: Part, made: Sequence[Entry], image: UInt8[np.ndarray, "H W 3"], kind: str, side: int
 ) -> dict[str, Any]:
-    """One model: its record for results.json."""
+    """Measure one model and return its record for results.json."""
     points = POINTS if "points" in part.plan.jobs else FEW_POINTS
     running = sum(e.runs for e in made)
     jobs = len(part.plan.jobs) + 1
@@ -192,7 +193,7 @@ def measure(
 
 
 def record(model: Model, part: Part, run: Run) -> dict[str, Any]:
-    """Of one model, with its operations in both conventions."""
+    """Make the record of one model, with its FLOPs in both conventions."""
     flops = {
         "with attention": encoder_flops(model.config),
         "without attention": encoder_flops(model.config, attention=False),
@@ -201,7 +202,7 @@ def record(model: Model, part: Part, run: Run) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    """Measure, print, write; returns what results.json holds."""
+    """Measure, print and write everything; return the content of results.json."""
     began = time.perf_counter()
     # Before JAX starts: workers need the accelerator's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -237,7 +238,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def save(results: dict[str, Any], out: Path) -> None:
-    """results.json, table.md and plot.png, each whole or not at all."""
+    """Write results.json, table.md and plot.png, each atomically."""
     write_json(out / "results.json", results)
     with replacing(out / "table.md") as temporary:
         temporary.write_text(markdown(results), "utf-8")
@@ -246,6 +247,6 @@ def save(results: dict[str, Any], out: Path) -> None:
 
 
 def command(arguments: list[str] | None = None) -> None:
-    """``main``; wrong input gives one line and exit code 2. Asked to end, it ends its workers."""
+    """Run ``main`` as a command; SIGTERM ends its workers too."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     exit_code(lambda: main(arguments))

@@ -1,4 +1,4 @@
-"""What a result belongs to: machine, versions of libraries, commit."""
+"""Describe the machine, the versions of libraries and the commit of a result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LIBRARIES = (
 
 
 def cpu_name() -> str:
-    """As the machine calls it, with what its kernels depend on."""
+    """Return the CPU's name with the instruction sets that kernels depend on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -48,7 +48,7 @@ def cpu_name() -> str:
 
 
 def memory_gb() -> float | None:
-    """Of the machine, in 10^9 bytes."""
+    """Return the machine's memory in 10^9 bytes, or None if it is unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     except (ValueError, OSError):
@@ -56,7 +56,7 @@ def memory_gb() -> float | None:
 
 
 def versions() -> dict[str, str]:
-    """Of samjax, Python and every library that is installed."""
+    """Return the versions of samjax, Python and the installed LIBRARIES."""
     found = {"samjax": samjax.__version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -67,7 +67,7 @@ def versions() -> dict[str, str]:
 
 
 def git(*arguments: str) -> str | None:
-    """What git says of this checkout, or None where it is none."""
+    """Run git on this checkout and return its output, or None where git fails."""
     try:
         return subprocess.run(
             ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
@@ -77,13 +77,13 @@ def git(*arguments: str) -> str | None:
 
 
 def commit() -> str | None:
-    """The commit, with "+" where files differ from it."""
+    """Return the commit, with "+" if files differ from it."""
     name = git("rev-parse", "--short", "HEAD")
     return name and name + "+" * bool(git("status", "--porcelain", "--untracked-files=no"))
 
 
 def machine(device: jax.Device) -> dict[str, Any]:
-    """Of this computer, before the run: also how busy it was."""
+    """Describe this computer and its load before the run."""
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
     return {
         "cpu": cpu_name(),

@@ -1,4 +1,4 @@
-"""The model that all competitors load, its one image and the prompts, written to files."""
+"""Write the model, the image and the prompts that all competitors load."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, UInt8
+from PIL import Image
 
 import samjax
 from benchmarks.models import source
 from benchmarks.speed.task import Inputs, Task
-from samjax.checkpoint.loading import to_official
-from samjax.checkpoint.torch_writer import write_torch_file
-from samjax.config import ImageEncoderConfig, SamConfig
+from samjax.checkpoint.formats.torch_writer import write_torch_file
+from samjax.checkpoint.parameters import to_official
 from samjax.errors import SamjaxError
-from samjax.image import scale_coords
-from samjax.preprocess import get_preset, prepare
+from samjax.image.preset import get_preset, prepare
+from samjax.image.read import scale_coords
+from samjax.model.config import ImageEncoderConfig, SamConfig
 
 
 @dataclass(frozen=True)
 class Model:
-    """A name on the command line, and what its weights are."""
+    """Holds the command-line name of a model, its sizes and the fingerprint of its weights."""
 
     name: str
     config: SamConfig
@@ -29,13 +30,13 @@ class Model:
 
 
 def random_points(size: tuple[int, int], count: int) -> Float32[np.ndarray, "p 2"]:
-    """``count`` points (x, y) inside an image of ``size`` (H, W), in pixels, seeded."""
+    """Draw ``count`` points (x, y) in pixels inside an image of ``size`` (H, W), seeded."""
     rng = np.random.default_rng(0)
     return (rng.uniform(0.05, 0.95, (count, 2)) * size[::-1]).astype(np.float32)
 
 
 def make_inputs(image: UInt8[np.ndarray, "H W 3"], side: int, count: int) -> Inputs:
-    """The image resized, padded and normalised as SAM wants it, and its points."""
+    """Resize, pad and normalise the image with SAM's preset, and draw its points."""
     preset = get_preset("sam")
     prepared = prepare(image, side, preset)
     h, w = prepared.input_size
@@ -61,10 +62,12 @@ def write_model(
     points: int,
     points_per_side: int,
 ) -> tuple[Model, Task]:
-    """Write weights.pth (official keys, float32) and inputs.npz with so many points.
+    """Write weights.pth (official keys, float32), inputs.npz and the photographs as files.
+
+    The inputs have ``points`` points.
 
     Raises:
-        SamjaxError: no such model, or one that the official classes cannot be.
+        SamjaxError: there is no such model, or the official classes cannot represent it.
     """
     sam = samjax.load(source(name), device="cpu", preprocess="sam")
     if sam.config.hq or not isinstance(sam.config.image_encoder, ImageEncoderConfig):
@@ -76,4 +79,6 @@ def write_model(
     write_torch_file(weights, to_official(sam.parameters(), sam.config))
     make_inputs(image, sam.config.image_size, points).save(folder / "inputs.npz")
     task = Task(sam.config, weights, folder, "float32", False, device, points_per_side)
+    for path in task.photographs:
+        Image.fromarray(image).save(path, quality=90)
     return Model(name, sam.config, sam.fingerprint), task

@@ -1,4 +1,4 @@
-"""Statistics of paired measurements: medians of ratios, with an exact interval."""
+"""Compute medians of paired ratios, with exact confidence intervals."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Ratio:
-    """The median of paired ratios; ``low`` and ``high`` bound it with at least 95% confidence.
+    """Holds the median of paired ratios and its interval of at least 95% confidence.
 
-    With fewer than six pairs no such interval exists: ``sure`` is False, and they are the
-    smallest and the largest ratio.
+    With fewer than six pairs no such interval exists: ``sure`` is False, and ``low`` and ``high``
+    are the smallest and the largest ratio.
     """
 
     median: float
@@ -24,10 +24,9 @@ class Ratio:
 
 
 def interval(count: int, confidence: float = 0.95) -> tuple[int, int] | None:
-    """Ranks (from 0) of the order statistics that enclose the median of ``count`` values.
-
-    Exact for any continuous distribution: the number of values below the median is binomial.
-    None where not even the smallest and the largest value reach ``confidence``.
+    """Return the ranks (from 0) of the order statistics that enclose the median of values.
+    The interval is exact for any continuous distribution: the number of values below the median is
+    binomial. It is None if not even the smallest and the largest value reach ``confidence``.
     """
     below, rank = 0, None
     for k in range(count // 2):
@@ -39,13 +38,13 @@ def interval(count: int, confidence: float = 0.95) -> tuple[int, int] | None:
 
 
 def paired_ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Ratio | None:
-    """theirs / ours over the rounds in which both were measured; None without any."""
+    """Summarise theirs / ours over the rounds in which both were measured; None without any."""
     ratios = sorted(theirs[i] / ours[i] for i in ours.keys() & theirs.keys())
     return summary(ratios) if ratios else None
 
 
 def summary(values: Sequence[float]) -> Ratio:
-    """The median of values, with its interval."""
+    """Compute the median of values, with its interval."""
     ordered = sorted(values)
     ranks = interval(len(ordered))
     low, high = ranks or (0, len(ordered) - 1)

@@ -1,4 +1,4 @@
-"""Bars of what was measured: seconds by competitor, with intervals of the median."""
+"""Plot the seconds of each competitor as bars, with intervals of the median."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHORT = {name: title.partition(":")[0] for name, title in TITLES.items()}
 
 
 def draw(results: Mapping[str, Any], path: Path) -> None:
-    """A PNG: a row a model, a column a job."""
+    """Draw a PNG with a row for each model and a column for each job."""
     models = results["models"]
     columns = max(len(m["jobs"]) for m in models.values())
     tallest = [len(shown(m)) for m in models.values()]
@@ -45,7 +45,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
 
 
 def panel(axes: Any, model: Mapping[str, Any], job: str, prefix: str, *, labelled: bool) -> None:
-    """One job: a bar for each competitor, fastest scale chosen by the slowest."""
+    """Draw one job with a bar for each competitor, in seconds or milliseconds."""
     entries = shown(model)
     known = {n: summary(list(t.values())) for n, e in entries.items() if (t := rounds(e, job))}
     unit, scale = ("s", 1.0) if max((k.median for k in known.values()), default=0) > 1 else (

@@ -1,4 +1,4 @@
-"""Worker processes kept loaded between rounds, as many as the memory holds."""
+"""Keep worker processes loaded between rounds, as many as fit into memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.speed.process import WorkerProcess
-from samjax.config import ImageEncoderConfig, SamConfig
+from samjax.model.config import ImageEncoderConfig, SamConfig
 
-SHARE = 0.85  # of the free memory; the rest is for everybody else
+SHARE = 0.85  # share of the free memory for workers; the rest is left to other programs
 
 
 def available_mb() -> float | None:
-    """Memory that new processes may take, in MB, where Linux tells."""
+    """Return the memory available to new processes, in MB (Linux), or None if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -24,9 +24,10 @@ def available_mb() -> float | None:
 
 
 def guess_mb(config: SamConfig, weights: Path) -> float:
-    """Upper guess of a worker's peak before it was seen: weights, and products of global attention.
+    """Estimate an upper bound of a worker's peak memory, in MB, before it has run.
 
-    The hungriest seen so far, ONNX Runtime, holds about ten of these products at once.
+    It counts the weights and ten attention matrices of a global block, about as many as ONNX
+    Runtime, the largest of the competitors, holds at once.
     """
     encoder = config.image_encoder
     assert isinstance(encoder, ImageEncoderConfig)
@@ -36,9 +37,12 @@ def guess_mb(config: SamConfig, weights: Path) -> float:
 
 @dataclass(frozen=True)
 class Memory:
-    """Of a worker, in MB: the most it ever held, and what it holds between two jobs.
+    """Holds the memory of a worker, in MB.
 
-    ``start`` is how long its last start took, in seconds.
+    Attributes:
+        peak: peak memory so far.
+        rest: memory held between two jobs.
+        start: seconds that its last start took.
     """
 
     peak: float
@@ -49,11 +53,17 @@ class Memory:
 def to_close(
     name: str, known: Mapping[str, Memory], upcoming: Sequence[str], budget: float
 ) -> list[str]:
-    """Who must go so that ``name`` may run up to its peak while the others of ``known`` rest.
+    """Choose the workers to close so that ``name`` can run up to its peak memory.
 
-    First those whose turn does not come again, then those who are back soonest for the memory
-    that they leave (what torch.compile takes a minute and a half for stays), then those whose
-    turn is farthest away.
+    Workers that are not needed again are closed first, then those that restart fastest for the
+    memory that they free (a worker that needs a minute of torch.compile stays), then those whose
+    next turn is farthest away.
+
+    Args:
+        name: worker to run.
+        known: memory of the loaded workers and of ``name``.
+        upcoming: names of the workers in the order of their next turns.
+        budget: memory for all workers, in MB.
     """
 
     def price(n: str) -> tuple[float, int]:
@@ -69,7 +79,7 @@ def to_close(
 
     while staying and not fits(staying):
         going.append(staying.pop())
-    # A large one may have made up for small ones.
+    # Closing a large worker may have made it unnecessary to close small ones.
     for n in sorted((g for g in going if g in upcoming), key=price, reverse=True):
         if fits([*staying, n]):
             staying.append(n)
@@ -78,10 +88,12 @@ def to_close(
 
 
 class Pool:
-    """Loaded workers by name: one runs at a time, the others rest.
+    """Keeps workers loaded by name; one runs at a time while the others are idle.
 
-    ``start`` makes a ready worker and returns it with its memory; ``guess`` is the peak in MB of
-    one that was not seen yet; ``free`` tells what is free now, which others use too, or None.
+    Args:
+        start: starts a worker and returns it with its memory.
+        guess: estimated peak memory of a worker that has not run yet, in MB.
+        free: returns the free memory in MB, or None if it is unknown.
     """
 
     def __init__(
@@ -96,22 +108,22 @@ class Pool:
 
     @property
     def all_fit(self) -> bool:
-        """Whether everybody seen so far may stay loaded while any of them runs."""
+        """Tell whether all workers known so far fit into memory while any of them runs."""
         budget = self._budget()
         return not any(to_close(n, self._known, (), budget) for n in self._known)
 
     def _budget(self) -> float:
-        """What the workers may hold: a share of what is free and of what they hold already."""
+        """Return the memory for all workers: a share of the free memory and of what they hold."""
         free = self._free()
         if free is None:
             return float("inf")
         return SHARE * (free + sum(self._known[n].rest for n in self._alive))
 
     def worker(self, name: str, upcoming: Sequence[str] = ()) -> WorkerProcess:
-        """The loaded worker; others are closed for it if they must.
+        """Return a loaded worker, after closing others if memory requires it.
 
         Raises:
-            WorkerError: it died while it started.
+            WorkerError: the worker died while it started.
         """
         known = {n: self._known[n] for n in self._alive}
         known[name] = self._known.get(name, Memory(self._guess, self._guess))
@@ -124,7 +136,7 @@ class Pool:
         return self._alive[name]
 
     def note(self, name: str, seen: Memory) -> None:
-        """What a loaded worker holds by now."""
+        """Update the known memory of a loaded worker."""
         before = self._known[name]
         self._known[name] = replace(
             before, peak=max(before.peak, seen.peak), rest=max(before.rest, seen.rest)
@@ -136,11 +148,11 @@ class Pool:
             worker.close()
 
     def close_all(self) -> None:
-        """End all."""
+        """End all workers."""
         for name in list(self._alive):
             self.close(name)
 
     def forget(self, name: str) -> None:
-        """Of one that died: it will not come back."""
+        """Close a worker that died, and drop its memory from the budget."""
         self.close(name)
         self._known.pop(name, None)

@@ -1,4 +1,4 @@
-"""A worker process from the runner's side: started, asked, closed."""
+"""Start worker processes, send them requests and close them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class WorkerError(Exception):
-    """A worker died; says its last words."""
+    """Reports that a worker died, with the last line of its log."""
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """Of a worker: this checkout first, and a compilation cache of its own."""
+    """Return a worker's environment: this checkout first, and its own compilation cache."""
     path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
     return os.environ | {
         "PYTHONPATH": path,
@@ -36,14 +36,14 @@ def environment(cache: Path) -> dict[str, str]:
 
 
 def last_words(log: Path, code: int) -> str:
-    """The last line that a dead process wrote, and how it ended."""
+    """Return the last line that a dead process logged, and its exit code or signal."""
     lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
     ended = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     return f"{next((line for line in reversed(lines) if line), 'no message')} ({ended})"
 
 
 class WorkerProcess:
-    """One competitor's model in a process of its own."""
+    """Runs one competitor's model in a process of its own."""
 
     def __init__(self, competitor: Competitor, task: Task, cache: Path):
         cache.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ class WorkerProcess:
             )
 
     def ask(self, do: str, **arguments: Any) -> Mapping[str, Any]:
-        """One request, and its answer.
+        """Send one request and return its answer.
 
         Raises:
             WorkerError: the process died before it answered.
@@ -94,10 +94,10 @@ class WorkerProcess:
 
 
 def export(module: str, task: Task) -> None:
-    """Let a module write the files that its competitors load, in a process of its own.
+    """Run a module's ``prepare`` in a process of its own, to export files for its competitors.
 
     Raises:
-        WorkerError: it failed.
+        WorkerError: the export failed.
     """
     path, log = task.folder / f"{module}.task", task.folder / f"{module}.log"
     path.write_bytes(pickle.dumps(task))

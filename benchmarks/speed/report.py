@@ -1,4 +1,4 @@
-"""results.json, and the tables made from it."""
+"""Make the records of results.json, and the tables from them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 from benchmarks.speed.competitors.sizes import PRODUCT, PRODUCT_FLOPS
 from benchmarks.speed.paired import Ratio, paired_ratio, summary
 from benchmarks.speed.runner import Entry, Plan, Run
-from benchmarks.speed.task import JOBS, POINTS
+from benchmarks.speed.task import FILES, JOBS, POINTS
 
 Record = Mapping[str, Any]
 OURS = ("samjax-float32", "samjax-bfloat16")
 TITLES = {
     "encoder": "Image encoder",
     "set_image": "Preprocessing and image encoder",
+    "files": f"{FILES} files: reading and preprocessing, without the encoder",
     "click": "One click: decoder and three full-size masks",
     "points": f"{POINTS} points in one call: decoder and three full-size masks each",
     "automatic": "Automatic masks, end to end",
@@ -24,7 +25,7 @@ TITLES = {
 def model_record(
     name: str, fingerprint: str, flops: Mapping[str, float], plan: Plan, run: Run
 ) -> dict[str, Any]:
-    """One model's part of results.json: every second that was measured."""
+    """Make one model's part of results.json, with all measured seconds."""
     return {
         "model": name,
         "weights": fingerprint,
@@ -37,7 +38,7 @@ def model_record(
 
 
 def entry_record(entry: Entry) -> dict[str, Any]:
-    """One competitor's part."""
+    """Make one competitor's part of results.json."""
     return {
         "label": entry.competitor.label,
         "dtype": entry.competitor.dtype,
@@ -55,14 +56,14 @@ def entry_record(entry: Entry) -> dict[str, Any]:
 
 
 def rounds(entry: Record, job: str) -> dict[int, float]:
-    """Seconds by round, where the job ran; nothing of a competitor that failed or is wrong."""
+    """Return the seconds by round in which the job ran; empty if the competitor failed."""
     if entry["state"] != "measured":
         return {}
     return {i: s for i, s in enumerate(entry["seconds"].get(job, [])) if s is not None}
 
 
 def of_peak(model: Record, entry: Record, convention: str) -> Ratio | None:
-    """The encoder's operations per second over those of the matrix product of its dtype."""
+    """Compute the encoder's throughput relative to the matrix product of its dtype."""
     product = model["competitors"].get(f"product-{entry['dtype']}")
     if product is None:
         return None
@@ -74,13 +75,13 @@ def of_peak(model: Record, entry: Record, convention: str) -> Ratio | None:
 
 
 def milliseconds(value: float) -> str:
-    """With three figures, or whole milliseconds."""
+    """Format seconds as milliseconds with three digits, or whole ones from 100 on."""
     ms = 1e3 * value
     return f"{ms:.0f}" if ms >= 100 else f"{ms:.3g}"
 
 
 def times(ratio: Ratio | None) -> str:
-    """How many times as long another takes, with its interval; a range in round brackets."""
+    """Format a ratio of times with its interval; a range stands in round brackets."""
     if ratio is None:
         return ""
     left, right = "[]" if ratio.sure else "()"
@@ -91,20 +92,23 @@ def times(ratio: Ratio | None) -> str:
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
+    """Format a table in Markdown."""
     rows = [head, ["---"] * len(head), *lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def shown(model: Record) -> dict[str, Record]:
-    """Competitors in their order, without the matrix products."""
+    """Return the competitors in order, without the matrix products."""
     return {n: e for n, e in model["competitors"].items() if not n.startswith("product-")}
 
 
 def job_table(model: Record, job: str) -> str:
-    """Medians, and how many times as long as samjax, of everybody who has the job."""
+    """Tabulate the median times of a job and their ratios to samjax's."""
     ours = [n for n in OURS if rounds(model["competitors"].get(n, {"state": ""}), job)]
-    extra = {"encoder": ["of product", "without attention", "embedding error (rms)"]}
+    extra = {
+        "encoder": ["share of peak", "without attention", "embedding error (rms)"],
+        "files": ["images/s", "one image's share of its encoder"],
+    }
     decoder = ["logits error (rms)", "equal pixels"]
     more = extra.get(job, decoder if job in ("click", "points") else [])
     head = ["", "dtype", "products", "ms", *(f"{n} = 1" for n in ours), *more, "rounds"]
@@ -128,12 +132,16 @@ def job_table(model: Record, job: str) -> str:
 
 
 def extras(model: Record, entry: Record, job: str) -> list[str]:
-    """Cells that belong to one kind of job."""
+    """Format the cells of the columns that only one kind of job has."""
     check = entry["check"]
     if job == "encoder":
         shares = [of_peak(model, entry, c) for c in ("with attention", "without attention")]
         error = f"{check['embedding']:.1e} ({check['embedding rms']:.0e})" if check else ""
         return [*(f"{share.median:.2f}" if share else "" for share in shares), error]
+    if job == "files":
+        one = {turn: s / FILES for turn, s in rounds(entry, job).items()}
+        share = paired_ratio(rounds(entry, "encoder"), one)
+        return [f"{1 / middle(one.values()):.0f}", f"{share.median:.1%}" if share else ""]
     if job in ("click", "points"):
         if not check:
             return ["", ""]
@@ -142,7 +150,7 @@ def extras(model: Record, entry: Record, job: str) -> list[str]:
 
 
 def starts_table(model: Record) -> str:
-    """Loading, first calls and memory: medians over the fresh processes."""
+    """Tabulate loading, first calls and memory as medians over fresh processes."""
     head = [
         "",
         "dtype",
@@ -179,19 +187,19 @@ def starts_table(model: Record) -> str:
 
 
 def middle(values: Any) -> float:
-    """The median."""
+    """Return the median of values."""
     return summary(list(values)).median
 
 
 def memory(starts: Sequence[Record]) -> str:
-    """Of the process, and of the accelerator where there is one."""
+    """Format the peak memory of the process, and of the accelerator if there is one."""
     own = f"{middle(s['peak_mb'] for s in starts):.0f}"
     device = [s["device_peak_mb"] for s in starts if s["device_peak_mb"] is not None]
     return f"{own}, {middle(device):.0f} on the device" if device else own
 
 
 def product_line(model: Record) -> str:
-    """What the matrix products reached."""
+    """State the throughput of the matrix products."""
     rates = []
     for name, entry in model["competitors"].items():
         taken = rounds(entry, "product")
@@ -203,7 +211,7 @@ def product_line(model: Record) -> str:
 
 
 def markdown(results: Record) -> str:
-    """The whole report."""
+    """Make the whole report in Markdown."""
     machine, versions = results["machine"], results["versions"]
     parts = [
         "# Speed",
@@ -236,7 +244,7 @@ def markdown(results: Record) -> str:
 
 
 def busy(machine: Record) -> str:
-    """A warning where other programs were at work when the run began."""
+    """Warn if other programs kept the machine busy when the run began, else return ""."""
     load = machine["load average before"]
     if not load or load[0] < 0.25 * machine["cores used"]:
         return ""
@@ -249,12 +257,12 @@ def busy(machine: Record) -> str:
 
 NOTES = (
     "Every competitor runs in a process of its own with all cores, while the others are blocked; "
-    "the order rotates every round. Its outputs are checked first: times of wrong ones are not "
+    "the order rotates every round. Its outputs are checked first: times of wrong outputs are not "
     "shown. A round's time is one call, or the median of the calls in half a second. ms: median "
     "over rounds. Ratios are paired round by round: the median, in square brackets its exact 95% "
     "interval (order statistics); in round brackets the range, where fewer than six rounds allow "
-    "no such interval. Of product: operations per second over those of one large matrix product "
-    "in the same dtype and rounds. First calls: a process that has loaded the model encodes an "
-    "image and decodes a click for the first time, with an empty and with a filled compilation "
-    "cache; peak memory is VmHWM of this process after these two calls, nothing subtracted."
+    "no such interval. Share of peak: throughput relative to a large JAX matmul, in the same "
+    "dtype and rounds. First calls: a process that has loaded the model encodes an image and "
+    "decodes a click for the first time, with an empty and with a filled compilation cache; peak "
+    "memory is VmHWM of this process after these two calls, nothing subtracted."
 )

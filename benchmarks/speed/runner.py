@@ -1,4 +1,4 @@
-"""Rounds in which all competitors take turns, each in its own process, on one model."""
+"""Measure all competitors on one model in interleaved rounds, each in its own process."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from benchmarks.speed.pool import Memory, Pool, available_mb, guess_mb
 from benchmarks.speed.process import WorkerError, WorkerProcess, export
 from benchmarks.speed.task import Outputs, Task
 
-PAUSE = 0.3  # seconds between two measurements: thread pools spin for a while after work
-LEAST = 0.5  # seconds of a job in a round: a fast one is called several times, its median counts
+PAUSE = 0.3  # seconds between two measurements, since thread pools spin for a while after work
+LEAST = 0.5  # seconds in which a job is repeated in a round; the median of the calls counts
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured.
+    """Specifies the jobs and the numbers of rounds and starts.
 
     Attributes:
         jobs: names of benchmarks.speed.task.JOBS.
-        rounds: of every job.
+        rounds: rounds of every job.
         slow: seconds; a job that takes longer runs in the first ``slow_rounds`` rounds only.
         starts: cold starts of every competitor, and as many with a filled compilation cache.
-        deadline: time.perf_counter() after which no round begins, but the first always does.
+        deadline: time.perf_counter() after which no round but the first begins.
     """
 
     jobs: tuple[str, ...]
@@ -43,11 +43,13 @@ class Plan:
 
 @dataclass
 class Entry:
-    """All that was measured of one competitor on one model.
+    """Holds all measurements of one competitor on one model.
 
-    ``state`` is "measured", or "missing", "failed" or "wrong" with the ``reason``. ``starts`` are
-    fresh processes, with an "empty" or "filled" compilation cache; ``seconds`` have one value a
-    round and job, None where the job did not run.
+    Attributes:
+        state: "measured", "missing", "failed" or "wrong".
+        reason: why it is missing, failed or wrong.
+        starts: one dict for each fresh process, with an "empty" or "filled" compilation cache.
+        seconds: one value for each round by job, None where the job did not run.
     """
 
     competitor: Competitor
@@ -68,14 +70,14 @@ class Entry:
         self.state, self.reason = state, reason
 
     def takes_part(self, job: str, turn: int, plan: Plan) -> bool:
-        """Whether it does this job in round ``turn``: not where it is slow and has done enough."""
+        """Tell whether it runs this job in round ``turn``; slow jobs run in fewer rounds."""
         done = [s for s in self.seconds.get(job, []) if s is not None]
         slow = bool(done) and max(done) > plan.slow and len(done) >= plan.slow_rounds
         return self.runs and job in self.jobs and not slow and turn < plan.rounds
 
 
 def rotated(names: Sequence[str], turn: int) -> list[str]:
-    """The order of a round: everybody moves up by one each time."""
+    """Rotate the order of competitors by one for each round."""
     first = turn % len(names) if names else 0
     return [*names[first:], *names[:first]]
 
@@ -83,9 +85,11 @@ def rotated(names: Sequence[str], turn: int) -> list[str]:
 def visits(
     names: Sequence[str], jobs: Sequence[str], turn: int, *, by_job: bool
 ) -> list[tuple[str, str]]:
-    """(competitor, job) of a round in order: all competitors job by job, or all jobs one by one.
+    """List the (competitor, job) of a round in order.
 
-    Job by job what is compared is measured in close succession, which takes everybody in memory.
+    With ``by_job`` all competitors run one job before the next, so that compared times are
+    measured in close succession; this needs all workers in memory. Otherwise each competitor runs
+    all its jobs in turn.
     """
     order = rotated(names, turn)
     if by_job:
@@ -94,7 +98,7 @@ def visits(
 
 
 class Run:
-    """One model: starts, checks and rounds of all that take part."""
+    """Starts, checks and measures all competitors on one model."""
 
     def __init__(self, entries: Sequence[Entry], task: Task, plan: Plan, bar: tqdm):
         self.entries = {e.competitor.name: e for e in entries}
@@ -102,10 +106,10 @@ class Run:
         self.reference: Outputs | None = None
         self.reference_name = ""
         self._jobs = [*plan.jobs, "product"]
-        self._exports: dict[str, str] = {}  # module: why it failed, or ""
+        self._exports: dict[str, str] = {}  # reason of the failure, or "", by module
 
     def measure(self) -> None:
-        """Everything; entries hold the results."""
+        """Measure everything; the entries hold the results."""
         names = sorted(self.entries, key=self._first_to_start)
         pool = Pool(self._start, guess_mb(self.task.config, self.task.weights), available_mb)
         try:
@@ -123,13 +127,13 @@ class Run:
                 self.bar.update()
 
     def _first_to_start(self, name: str) -> int:
-        """Small processes, then the reference, then those who are compared with it."""
+        """Rank the first starts: matrix products, then the reference, then other competitors."""
         if self.entries[name].competitor.name in REFERENCES:
             return 1 + REFERENCES.index(name)
         return 0 if self.entries[name].competitor in PRODUCTS else 1 + len(REFERENCES)
 
     def _guarded(self, pool: Pool, name: str, action: Callable[..., Any], *given: Any) -> None:
-        """Of a process that may die: then its entry says so, and the run goes on."""
+        """Run an action on a worker; if the worker dies, mark its entry failed and go on."""
         if not self.entries[name].runs:
             return
         try:
@@ -159,7 +163,7 @@ class Run:
     def _upcoming(
         self, names: Sequence[str], rest: Sequence[tuple[str, str]], turn: int
     ) -> list[str]:
-        """Whose turn comes in what is left of this round, and in the next."""
+        """List the competitors that run in the rest of this round and in the next, in order."""
         following = visits(names, self._jobs, turn + 1, by_job=False)
         due = [(n, j, turn) for n, j in rest] + [(n, j, turn + 1) for n, j in following]
         return [n for n, j, t in due if self.entries[n].takes_part(j, t, self.plan)]
@@ -176,7 +180,7 @@ class Run:
     # ------------------------------------------------------------------ starts
 
     def _start(self, name: str) -> tuple[WorkerProcess, Memory]:
-        """A worker that is loaded, checked (the first time) and warm, and its memory."""
+        """Start a worker: load it, check its outputs the first time, and warm up its jobs."""
         entry = self.entries[name]
         competitor = entry.competitor
         seen = bool(entry.starts)
@@ -185,7 +189,7 @@ class Run:
         worker = WorkerProcess(competitor, self.task, self._cache(name, 0))
         try:
             return worker, self._warm(worker, entry, seen)
-        except BaseException:  # not yet the pool's: nobody else would end it
+        except BaseException:  # the pool does not know it yet and would not close it
             worker.close()
             raise
 
@@ -205,7 +209,7 @@ class Run:
         return Memory(held["peak_mb"], held["rest_mb"])
 
     def _ready(self, worker: WorkerProcess, entry: Entry, cache: str) -> dict[str, Any]:
-        """Load, and call for the first time."""
+        """Load the model and time its first calls."""
         loaded = dict(worker.ask("load"))
         entry.precision, jobs = loaded.pop("precision"), loaded.pop("jobs")
         entry.jobs = tuple(jobs)
@@ -226,7 +230,7 @@ class Run:
             entry.drop("wrong", str(entry.check["wrong"]))
 
     def _export(self, module: str) -> None:
-        """Once a run; all who load the files fail with it."""
+        """Export files once per run; if that fails, all competitors that load them fail."""
         if module not in self._exports:
             self.bar.set_description(f"{module.rpartition('.')[2]}: exporting")
             self._exports[module] = ""
@@ -238,9 +242,9 @@ class Run:
             raise WorkerError(f"its files could not be written: {self._exports[module]}")
 
     def _more_starts(self, name: str, number: int) -> None:
-        """A start with an empty cache, and one with what it has left behind.
+        """Start once with an empty compilation cache, and once with the cache that it filled.
 
-        The measuring process was the first with an empty cache.
+        The measuring process was the first start with an empty cache.
         """
         entry = self.entries[name]
         if not entry.runs or "encoder" not in entry.jobs:

@@ -1,6 +1,6 @@
-"""What a worker is told, and what it must offer: the same for every competitor.
+"""Define the task of a worker and the interface of a competitor.
 
-Nothing here imports JAX or torch: a worker's memory is its own library's.
+This module imports neither JAX nor torch, so that a worker's memory is that of its own library.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from samjax.config import SamConfig
+from samjax.model.config import SamConfig
 
 POINTS = 64
+FILES = 16
 ENCODER_FILE, DECODER_FILE = "encoder.onnx", "decoder.onnx"
-# Low thresholds give automatic masks work to do, whatever the checkpoint.
+# Thresholds are low so that automatic masks are found with any checkpoint, even random weights.
 AUTOMATIC: dict[str, Any] = {
     "pred_iou_thresh": 0.3,
     "stability_score_thresh": 0.4,
     "output_mode": "uncompressed_rle",
 }
 JOBS = {
-    "encoder": "the image encoder alone, on a preprocessed image that is at hand",
+    "encoder": "the image encoder alone, on a preprocessed image in memory",
     "set_image": "preprocessing and encoder, from an array in memory (where a library has both)",
+    "files": f"{FILES} JPEG files to the network's input, for an encoder that returns at once",
     "click": "one point on an encoded image to three full-size binary masks",
     "points": f"{POINTS} points on an encoded image, in one call, three full-size masks each",
     "automatic": "automatic masks of the whole image, end to end (where a library has them)",
@@ -35,11 +37,15 @@ JOBS = {
 
 @dataclass(frozen=True)
 class Inputs:
-    """One image and its prompts, as every competitor gets them.
+    """Holds the image and the prompts that every competitor gets.
 
-    ``pixels`` are normalised and padded, in the official layout; ``padded`` the same before
-    normalisation. ``points`` are (x, y) in pixels of the image, ``network_points`` in pixels of
-    the network's square input. Sizes are (H, W).
+    Attributes:
+        image: RGB.
+        padded: resized and padded image, before normalisation.
+        pixels: normalised and padded image, in the official layout.
+        input_size: (h, w) of the resized image, before padding.
+        points: (x, y) in pixels of the image.
+        network_points: (x, y) in pixels of the network's square input.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -66,11 +72,11 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Task:
-    """A competitor's work: the weights, how to run them, and where its files may lie."""
+    """Specifies a competitor's work: weights, settings and a folder for files."""
 
     config: SamConfig
     weights: Path  # .pth, official keys, float32
-    folder: Path  # of inputs.npz, and of what was exported for this run
+    folder: Path  # holds inputs.npz and the files exported for this run
     dtype: str
     compiled: bool
     device: str  # cpu, gpu or tpu
@@ -81,13 +87,18 @@ class Task:
         return Inputs.read(self.folder / "inputs.npz")
 
     @property
+    def photographs(self) -> list[Path]:
+        """Return the paths of the image's copies as JPEG files."""
+        return [self.folder / f"photograph-{i}.jpg" for i in range(FILES)]
+
+    @property
     def on_gpu(self) -> bool:
         return self.device == "gpu"
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is compared with the reference, in the official layout and in float32."""
+    """Holds the outputs that are compared with the reference, in official layout and float32."""
 
     embedding: Float32[np.ndarray, "c g g"]
     low_res: Float32[np.ndarray, "p 3 m m"]
@@ -96,20 +107,20 @@ class Outputs:
 
 
 def no_peak() -> float | None:
-    """For what runs on the CPU: the process's own peak says all."""
+    """Return None, for competitors on the CPU, where the process's peak memory is enough."""
     return None
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A loaded model: what a competitor's ``load(task)`` returns.
+    """Holds a loaded model; a competitor's ``load(task)`` returns it.
 
     Attributes:
-        precision: of matrix products, in words.
-        jobs: by name; each waits for its result. "encoder" comes first and leaves the encoded
-            image to "click" and "points".
-        outputs: of the last call of "encoder", and of all points on it.
-        device_peak: peak memory on an accelerator in MB, or None.
+        precision: precision of matrix products, in words.
+        jobs: functions by name; each waits for its result. "encoder" runs first and keeps the
+            encoded image for "click" and "points".
+        outputs: returns the outputs of the last call of "encoder", and of all points on it.
+        device_peak: returns the peak memory on an accelerator in MB, or None.
     """
 
     precision: str
@@ -119,7 +130,7 @@ class Contender:
 
 
 def cores() -> int:
-    """Cores that this process may use: what every competitor is given."""
+    """Count the cores that this process may use; every competitor gets them all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -129,7 +140,7 @@ def official_outputs(
     scores: Float[np.ndarray, "p c"],
     masks: Bool[np.ndarray, "p c H W"],
 ) -> Outputs:
-    """Outputs of many points in the official layout; the first point's masks are kept."""
+    """Make Outputs from arrays in the official layout, keeping the first point's masks only."""
     return Outputs(
         np.asarray(embedding, np.float32).reshape(embedding.shape[-3:]),
         np.asarray(low_res, np.float32),

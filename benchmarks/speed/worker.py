@@ -1,9 +1,9 @@
-"""The process of one competitor: loads, then does a job each time it is asked.
+"""Run one competitor in a process: load its model, then answer requests for jobs.
 
-    python -m benchmarks.speed.worker MODULE TASK          # answers requests, one a line
-    python -m benchmarks.speed.worker MODULE TASK prepare  # exports files, once a run
+    python -m benchmarks.speed.worker MODULE TASK          # answers requests, one per line
+    python -m benchmarks.speed.worker MODULE TASK prepare  # exports files, once per run
 
-Requests come in on stdin and answers go out on what was stdout, as JSON; whatever a library prints
+Requests arrive on stdin and answers leave on the original stdout, as JSON; the output of libraries
 goes to stderr. Between requests the process is blocked on the pipe and uses no core. It ends when
 stdin is closed, also when the runner is killed.
 """
@@ -26,18 +26,21 @@ import numpy as np
 
 from benchmarks.speed.task import Contender, Task
 
-MOST_CALLS = 20  # of a fast job in one round
+MOST_CALLS = 20  # maximum calls of a fast job in one round
 
 
 def seconds(job: Callable[[], Any]) -> float:
-    """Of one call."""
+    """Time one call, in seconds."""
     start = time.perf_counter()
     job()
     return time.perf_counter() - start
 
 
 def repeated(job: Callable[[], Any], least: float) -> dict[str, float]:
-    """The median second of the calls that fit into ``least`` seconds: of a slow job one."""
+    """Repeat a job for ``least`` seconds and return the median seconds of a call.
+
+    A slow job is called once.
+    """
     taken = [seconds(job)]
     while sum(taken) < least and len(taken) < MOST_CALLS:
         taken.append(seconds(job))
@@ -45,13 +48,13 @@ def repeated(job: Callable[[], Any], least: float) -> dict[str, float]:
 
 
 def peak_mb() -> float:
-    """Most memory that this process held at once, in MB of 10^6 bytes: VmHWM where Linux tells."""
+    """Return the peak memory of this process in MB of 10^6 bytes: VmHWM on Linux."""
     unit = 1 if sys.platform == "darwin" else 1024
     return status_mb("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def status_mb(field: str) -> float | None:
-    """A size from Linux's account of this process, in MB."""
+    """Read a size from Linux's /proc/self/status, in MB; None on other systems."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -69,11 +72,11 @@ class Worker:
 
     @property
     def contender(self) -> Contender:
-        assert self._contender is not None, "load comes first"
+        assert self._contender is not None, "load must be called first"
         return self._contender
 
     def load(self) -> dict[str, Any]:
-        """Import the libraries and read the file, timed apart."""
+        """Import the libraries and load the weights, timed separately."""
         start = time.perf_counter()
         module = importlib.import_module(self._module)
         imported = time.perf_counter()
@@ -86,28 +89,28 @@ class Worker:
         }
 
     def first(self, jobs: list[str]) -> dict[str, Any]:
-        """Each job's first call, and the peak memory up to here."""
+        """Time the first call of each job, and return the peak memory so far."""
         taken = {name: seconds(self.contender.jobs[name]) for name in jobs}
         device = self.contender.device_peak()
         return {"first": taken, "peak_mb": peak_mb(), "device_peak_mb": device}
 
     def run(self, job: str, least: float) -> dict[str, float]:
-        """A warm job."""
+        """Time a warm job."""
         return repeated(self.contender.jobs[job], least) | self.memory()
 
     def memory(self) -> dict[str, float]:
-        """The most up to here, and now."""
+        """Return the peak memory so far and the current memory."""
         return {"peak_mb": peak_mb(), "rest_mb": status_mb("VmRSS") or peak_mb()}
 
     def outputs(self, path: str) -> dict[str, Any]:
-        """Write what is compared with the reference."""
+        """Write the outputs that are compared with the reference."""
         assert self.contender.outputs is not None
         np.savez(path, **vars(self.contender.outputs()))
         return {}
 
 
 def serve(worker: Worker, requests: Iterable[str], replies: TextIO) -> None:
-    """Answer until there are no more requests."""
+    """Answer requests until there are no more."""
     for line in requests:
         request = json.loads(line)
         answer = getattr(worker, request.pop("do"))(**request)

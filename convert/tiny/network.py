@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from samjax.config import SamConfig
+from samjax.model.config import SamConfig
 
 Parameters = Mapping[str, torch.Tensor]
 HEADS = 8  # of the mask decoder
@@ -45,6 +45,8 @@ class Network:
         self.centres = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), -1).reshape(
             -1, 2
         )
+        raster = torch.arange(16 * self.grid**2).view(4 * self.grid, 4 * self.grid)
+        self.places = self.to_token_order(raster).argsort()  # raster -> token order
 
     # ----------------------------------------------------------- image encoder
 

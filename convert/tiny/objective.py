@@ -48,6 +48,29 @@ def mask_loss(
     return masks.mean() + (scores - iou).square().mean(), iou
 
 
+def click_loss(
+    network: Network, logits: torch.Tensor, xy: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy of every candidate mask at the clicked pixels, which is what a click asks for.
+
+    Args:
+        logits: [N, 4, k] in token order. xy: [N, c, 2] input pixels. labels: [N, c]; boxes'
+            corners (2, 3) and padding (-1) take no part.
+
+    Returns:
+        The loss, and the share of candidates at clicks that are on the asked side.
+    """
+    clicks = (labels == 0) | (labels == 1)
+    cells = (xy / 4).long().clamp(0, 4 * network.grid - 1)
+    index = network.places.to(xy.device)[cells[..., 1] * (4 * network.grid) + cells[..., 0]]
+    found = logits.gather(2, index[:, None].expand(-1, logits.shape[1], -1))  # [N, 4, c]
+    signed = found * (2 * labels.clamp(0, 1) - 1)[:, None]
+    weight = clicks[:, None].float().expand_as(signed)
+    count = weight.sum().clamp(min=1)
+    obeyed = ((signed.detach() > 0) * weight).sum() / count
+    return (F.softplus(-signed) * weight).sum() / count, obeyed
+
+
 def most_confident(logits: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     """The mask of three with the highest score: [N, 4, k], [N, 4] -> [N, k]."""
     return logits[torch.arange(len(logits)), scores[:, 1:].argmax(1) + 1]
@@ -56,7 +79,7 @@ def most_confident(logits: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
 def correcting_clicks(
     network: Network, previous: torch.Tensor, target: torch.Tensor, valid: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A click in what is wrong: half of them at random, half deep inside the wrong region.
+    """Click in what is wrong: half of them at random, half deep inside the wrong region.
 
     Args:
         previous: [N, k] logits. target: [N, k]. valid: [N, k]; all in token order.
@@ -66,8 +89,12 @@ def correcting_clicks(
     """
     side = 4 * network.grid
     truth = network.from_token_order(target) > 0.5
-    wrong = ((network.from_token_order(previous) > 0) != truth).float()
-    wrong = wrong * network.from_token_order(valid)
+    answer = network.from_token_order(previous) > 0
+    wrong = (answer != truth) & (network.from_token_order(valid) > 0)
+    # A third of the clicks take something away, where there is something to take.
+    surplus = wrong & answer
+    negative = surplus.flatten(1).any(1) & (torch.rand(len(wrong)) < 1 / 3)
+    wrong = torch.where(negative[:, None, None], surplus, wrong).float()
     depth = wrong[:, None]
     for _ in range(3):
         depth = F.avg_pool2d(depth, 5, 1, 2)
@@ -107,5 +134,7 @@ def simulate_corrections(
             tokens = network.tokens(p, xy, labels)
             dense = network.embed_masks(p, previous)
             logits, scores = network.decode(p, embedding, tokens, dense)
-            previous = most_confident(logits.float(), scores)
+            # From the second click on the single mask is what the predictor is asked for.
+            single = torch.rand(len(logits), 1) < 0.7
+            previous = torch.where(single, logits[:, 0], most_confident(logits, scores)).float()
     return xy, labels, previous

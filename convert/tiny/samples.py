@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from convert.tiny.sources import Sources
+from convert.tiny.sources import NOT_PASTED, OTHER, SHARES, Sources
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 STD = np.array([58.395, 57.12, 57.375], np.float32)
@@ -42,13 +42,14 @@ class Sampler:
         sources: Sources,
         size: int,
         seed: int,
-        shares: tuple[float, float, float, float] = (0.5, 0.24, 0.06, 0.2),
-        paste: float = 0.6,
+        paste: float = 0.5,
     ):
         self.sources, self.size, self.paste = sources, size, paste
         self.rng = np.random.default_rng(seed)
-        self.kinds = ("bsds", "coco", "nuclei", "scene")
-        self.shares = np.array(shares) / sum(shares)
+        self.kinds = [name for name, pictures in sources.images.items() if pictures]
+        self.kinds += ["scene"] if sources.cut_outs else []
+        shares = np.array([SHARES.get(name, OTHER) for name in self.kinds])
+        self.shares = shares / shares.sum()
 
     # ------------------------------------------------------------------ images
 
@@ -72,12 +73,10 @@ class Sampler:
         rng = self.rng
         choice = rng.random()
         if choice < 0.5:
-            pictures = self.sources.backgrounds or [x[0] for x in self.sources.images["bsds"]]
-            picture = (
-                self._pick(pictures)
-                if rng.random() < 0.5
-                else self._pick(self.sources.images["bsds"])[0]
-            )
+            if self.sources.backgrounds and rng.random() < 0.5:
+                picture = self._pick(self.sources.backgrounds)
+            else:
+                picture = self._pick(self.sources.images["bsds"]).image()
             side = int(rng.uniform(0.1, 0.5) * min(picture.shape[:2]))
             y = rng.integers(picture.shape[0] - side + 1)
             x = rng.integers(picture.shape[1] - side + 1)
@@ -164,8 +163,6 @@ class Sampler:
         """RGB [h, w, 3] float32 0..255 and its labels [h, w] int32 (0: none)."""
         size, rng, u = self.size, self.rng, self.rng.uniform
         kind = rng.choice(self.kinds, p=self.shares)
-        if kind == "scene" and not self.sources.cut_outs:
-            kind = "bsds"
         if kind == "scene":
             if self.sources.backgrounds and rng.random() < 0.7:
                 image = self._pick(self.sources.backgrounds)
@@ -173,8 +170,9 @@ class Sampler:
                 image = self._texture(256, 320)
             labels = np.zeros(image.shape[:2], np.int32)
         else:
-            image, maps = self._pick(self.sources.images[kind])
-            labels = self._pick(maps)
+            picture = self._pick(self.sources.images[kind])
+            image = picture.image()
+            labels = picture.labels(int(rng.integers(len(picture.maps))))
         height, width = labels.shape
         side = int(max(height, width) * min(1, u(0.4, 1.2)))
         h, w = min(height, side), min(width, side)
@@ -188,7 +186,7 @@ class Sampler:
         labels = labels.astype(np.int32)
         if kind == "scene":
             image = self._paste(image, labels, int(rng.integers(3, 12)), 0.6)
-        elif kind != "nuclei" and self.sources.cut_outs and rng.random() < self.paste:
+        elif kind not in NOT_PASTED and self.sources.cut_outs and rng.random() < self.paste:
             image = self._paste(image, labels, int(rng.integers(1, 4)), 0.7)
         if rng.random() < 0.3:
             image = cv2.GaussianBlur(image, (0, 0), u(0.3, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,18 +14,86 @@ CUT_OUT_SIDE = 192  # pixels: a cut-out is pasted at about this size or smaller
 HELD_OUT = 10  # every tenth image is never trained on: runs are compared on them
 
 
-@dataclass
-class Sources:
-    """Everything in memory, uint8.
+SPECKS = {"camvid": 0.002}  # share of the image below which a source's segments are noise
+NOT_PASTED = {"nuclei", "camvid", "nanoparticles", "mushrooms", "droplets", "facades"}
+CUT_OUTS = 4000  # segments that are pasted into other images, at most
+
+# How often an image of each source is drawn, relative to the others: by what its photographs
+# show and how well they are outlined, not by their number.
+SHARES = {
+    "bsds": 0.25,
+    "coco": 0.04,
+    "nuclei": 0.02,
+    "scene": 0.06,
+    "coco_instances": 0.22,
+    "coco_person": 0.06,
+    "ccp_clothing": 0.07,
+    "wild_animals": 0.05,
+    "feral_cats": 0.03,
+    "humans": 0.03,
+    "horses": 0.02,
+    "camvid": 0.03,
+    "bin_objects": 0.025,
+    "facades": 0.02,
+    "pigs": 0.02,
+    "bottles": 0.03,
+    "balloons": 0.03,
+    "mixed_objects": 0.03,
+    "food_trays": 0.015,
+    "medical_waste": 0.015,
+    "nanoparticles": 0.004,
+    "mushrooms": 0.004,
+    "droplets": 0.004,
+    "crop_weed": 0.006,
+    "breadboards": 0.004,
+    "stop_buttons": 0.006,
+    "street_buildings": 0.006,
+}
+OTHER = 0.01  # of a source that is not named above
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A photograph with its label maps, still encoded: thousands of them fit into memory.
 
     Attributes:
-        images: for each kind ("bsds", "coco", "nuclei") pairs of an RGB image [H, W, 3] and its
-            label maps [H, W] int32 (0: no segment), one an annotator.
+        photograph: a JPEG or PNG file.
+        maps: PNG files of labels, one an annotator or a level.
+        first: what is added to the labels, so that 0 means no segment.
+        specks: segments smaller than this share of the image are dropped.
+    """
+
+    photograph: bytes
+    maps: tuple[bytes, ...]
+    first: int = 0
+    specks: float = 0.0
+
+    def image(self) -> np.ndarray:
+        """RGB [H, W, 3] uint8."""
+        decoded = cv2.imdecode(np.frombuffer(self.photograph, np.uint8), cv2.IMREAD_COLOR)
+        return np.ascontiguousarray(decoded[:, :, ::-1])
+
+    def labels(self, index: int) -> np.ndarray:
+        """Label map [H, W] int32 of one annotator; 0: no segment."""
+        data = np.frombuffer(self.maps[index], np.uint8)
+        labels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED).astype(np.int32) + self.first
+        if self.specks:
+            areas = np.bincount(labels.ravel())
+            labels[areas[labels] < self.specks * labels.size] = 0
+        return labels
+
+
+@dataclass
+class Sources:
+    """What samples are drawn from.
+
+    Attributes:
+        images: pictures with segments, by source ("bsds", "coco", "nuclei", folders of a pack).
         cut_outs: pairs of an RGB image [h, w, 3] and its alpha [h, w], 0..255.
         backgrounds: RGB images without segments.
     """
 
-    images: dict[str, list[tuple[np.ndarray, list[np.ndarray]]]]
+    images: dict[str, list[Picture]]
     cut_outs: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     backgrounds: list[np.ndarray] = field(default_factory=list)
 
@@ -44,25 +113,21 @@ def _shrink(image: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _bsds(root: Path) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-    found = []
+def _bsds(root: Path) -> Iterator[Picture]:
     for path in sorted((root / "images").glob("*.jpg")):
         segments = sorted((root / "segments").glob(f"{path.stem}_*.png"))
-        maps = [cv2.imread(str(p), cv2.IMREAD_UNCHANGED).astype(np.int32) + 1 for p in segments]
-        found.append((_read(path), maps))
-    return found
+        yield Picture(path.read_bytes(), tuple(p.read_bytes() for p in segments), first=1)
 
 
-def _coco(images: Path, annotations: Path) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+def _coco(images: Path, annotations: Path) -> Iterator[Picture]:
     data = json.loads(annotations.read_text())
     by_image: dict[int, list[dict]] = {}
     for annotation in data["annotations"]:
         if not annotation["iscrowd"]:
             by_image.setdefault(annotation["image_id"], []).append(annotation)
-    found = []
     for entry in sorted(data["images"], key=lambda e: e["file_name"]):
-        image = _read(images / entry["file_name"])
-        labels = np.zeros(image.shape[:2], np.int32)
+        path = images / entry["file_name"]
+        labels = np.zeros(_read(path).shape[:2], np.uint16)
         objects = sorted(by_image.get(entry["id"], []), key=lambda a: -a["area"])
         for number, annotation in enumerate(objects, 1):  # small ones on top
             rings = [
@@ -70,35 +135,41 @@ def _coco(images: Path, annotations: Path) -> list[tuple[np.ndarray, list[np.nda
             ]
             cv2.fillPoly(labels, rings, number)
         if labels.any():
-            found.append((image, [labels]))
-    return found
+            yield Picture(path.read_bytes(), (cv2.imencode(".png", labels)[1].tobytes(),))
 
 
-def _label_folder(root: Path) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-    return [
-        (
-            _read(p),
-            [cv2.imread(str(root / "labels" / p.name), cv2.IMREAD_UNCHANGED).astype(np.int32)],
-        )
-        for p in sorted((root / "images").glob("*.png"))
-    ]
+def _label_folder(root: Path) -> Iterator[Picture]:
+    """images/NAME.jpg or .png, labels/NAME.png and, of a second level, labels2/NAME.png."""
+    for path in sorted((root / "images").iterdir()):
+        maps = [root / level / f"{path.stem}.png" for level in ("labels", "labels2")]
+        encoded = tuple(p.read_bytes() for p in maps if p.exists())
+        yield Picture(path.read_bytes(), encoded, specks=SPECKS.get(root.name, 0.0))
 
 
-def _segments_as_cut_outs(images: list, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+def _segments_as_cut_outs(
+    pictures: list[Picture], seed: int = 0
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Whole-looking segments of medium size, at most ``CUT_OUTS`` of them, at random."""
     rng, found = np.random.default_rng(seed), []
-    for image, maps in images:
-        for labels in maps[:2]:
+    for index in rng.permutation(len(pictures)):
+        picture = pictures[index]
+        image = picture.image()
+        for level in range(min(2, len(picture.maps))):
+            labels = picture.labels(level)
             for number, area in zip(*np.unique(labels, return_counts=True), strict=True):
                 if number == 0 or not 0.01 * labels.size < area < 0.35 * labels.size:
                     continue
                 mask = labels == number
                 rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
                 top, bottom, left, right = rows[0], rows[-1] + 1, cols[0], cols[-1] + 1
-                touches = top == 0 or left == 0 or (bottom, right) == mask.shape
+                touches = top == 0 or left == 0 or bottom == len(mask) or right == mask.shape[1]
                 if touches and rng.random() < 0.6:  # probably not a whole object
                     continue
                 alpha = mask[top:bottom, left:right].astype(np.uint8) * 255
-                found.append((image[top:bottom, left:right].copy(), alpha))
+                colours = _shrink(image[top:bottom, left:right], CUT_OUT_SIDE).copy()
+                found.append((colours, _shrink(alpha, CUT_OUT_SIDE).copy()))
+        if len(found) >= CUT_OUTS:
+            break
     return found
 
 
@@ -121,36 +192,45 @@ def _alpha_images(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def read_sources(
-    data: Path, cut_outs: list[Path], backgrounds: list[Path], held_out: bool
+    data: Path,
+    cut_outs: list[Path],
+    backgrounds: list[Path],
+    held_out: bool,
+    packs: list[Path] | None = None,
 ) -> Sources:
-    """Read the training images, or only the held-out tenth of them.
+    """Read the training images, or only the held-out tenth of each source.
 
     Args:
         data: folder with bsds500/train, coco_tiny/train2017 (+ annotations) and nuclei.
         cut_outs: folders of PNGs with an alpha channel.
         backgrounds: folders of photographs (.jpg, .png).
         held_out: the tenth that is kept for choosing between runs, instead of the rest.
+        packs: folders of sources, each a folder with images/ and labels/.
     """
-    kinds = {
-        "bsds": _bsds(data / "bsds500/train"),
-        "coco": _coco(
-            data / "coco_tiny/train2017", data / "coco_tiny/annotations/instances_train2017.json"
-        ),
-        "nuclei": _label_folder(data / "nuclei"),
+    coco = data / "coco_tiny"
+    pictures = {
+        "bsds": list(_bsds(data / "bsds500/train")),
+        "coco": list(_coco(coco / "train2017", coco / "annotations/instances_train2017.json")),
+        "nuclei": list(_label_folder(data / "nuclei")),
     }
+    for pack in packs or []:
+        for folder in sorted(p for p in pack.iterdir() if (p / "labels").is_dir()):
+            pictures.setdefault(folder.name, []).extend(_label_folder(folder))
     kept = {
-        kind: [x for i, x in enumerate(images) if (i % HELD_OUT == HELD_OUT - 1) == held_out]
-        for kind, images in kinds.items()
+        source: [x for i, x in enumerate(found) if (i % HELD_OUT == HELD_OUT - 1) == held_out]
+        for source, found in pictures.items()
     }
     if held_out:
         return Sources(kept)
-    pasted = _segments_as_cut_outs(kept["bsds"] + kept["coco"])
+    pasted = _segments_as_cut_outs(
+        [x for name, found in kept.items() if name not in NOT_PASTED for x in found]
+    )
     for folder in cut_outs:
         pasted += _alpha_images(folder)
-    pictures = [
+    photographs = [
         _shrink(_read(path), 640)
         for folder in backgrounds
         for path in sorted(folder.rglob("*"))
         if path.suffix.lower() in (".jpg", ".jpeg", ".png")
     ]
-    return Sources(kept, pasted, pictures)
+    return Sources(kept, pasted, photographs)

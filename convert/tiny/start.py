@@ -10,9 +10,9 @@ import torch
 
 from convert.official import build_official, load_official
 from convert.tiny.samples import Sampler
-from samjax.checkpoint import store
-from samjax.checkpoint.loading import to_official
-from samjax.config import (
+from samjax.checkpoint.parameters import to_official
+from samjax.checkpoint.read import read_checkpoint
+from samjax.model.config import (
     ImageEncoderConfig,
     MaskDecoderConfig,
     SamConfig,
@@ -82,7 +82,7 @@ def _resize_line(values: torch.Tensor, length: int) -> torch.Tensor:
 
 def warm_start(config: SamConfig, path: Path) -> torch.nn.Module:
     """Weights of an earlier run, of the same widths; positions are resized to this input size."""
-    found = store.read(path)
+    found = read_checkpoint(path)
     tensors = to_official(found.parameters, found.config)
     state = {k: torch.tensor(np.asarray(v).astype(np.float32)) for k, v in tensors.items()}
     grid, key = config.grid, "image_encoder.pos_embed"

@@ -21,15 +21,16 @@ import torch
 import torch.multiprocessing as mp
 
 from convert.tiny.network import Network
-from convert.tiny.objective import mask_loss, most_confident, simulate_corrections
+from convert.tiny.objective import click_loss, mask_loss, most_confident, simulate_corrections
 from convert.tiny.samples import BOX, Sample, Sampler
 from convert.tiny.sources import read_sources
 from convert.tiny.start import random_start, tiny_config, warm_start
-from samjax.checkpoint.convert import write_safetensors
+from samjax.checkpoint.formats.safetensors import write_safetensors
 from samjax.files import replacing
 
 BUFFER = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
-BETAS, VALIDATION_IMAGES, PATIENCE = (0.9, 0.98), 48, 1200
+BETAS, VALIDATION_IMAGES, PATIENCE = (0.9, 0.98), 48, 6 * 3600
+CLICKS = 0.2  # weight of the loss at the clicked pixels
 MOMENTS = ("master", "average", "first", "second")  # what state.pt holds
 
 
@@ -39,8 +40,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--data", type=Path, required=True, help="bsds500/, coco_tiny/, nuclei/")
     add("--cut-outs", type=Path, nargs="*", default=[], help="folders of PNGs with alpha")
     add("--backgrounds", type=Path, nargs="*", default=[], help="folders of photographs")
+    add("--packs", type=Path, nargs="*", default=[], help="folders of SOURCE/images, /labels")
     add("--out", type=Path, required=True)
-    add("--minutes", type=float, default=60, help="of training; the learning rate follows it")
+    add("--minutes", type=float, default=60, help="of training")
+    add("--constant", action="store_true", help="learning rate; else it falls to 0 at --minutes")
+    add("--average", type=float, default=0.999, help="of the averaged weights, a step")
     add("--init", type=Path, help="weights to start from; positions are resized to --size")
     add("--seed", type=int, default=0)
     add("--device", default="cpu", help="cpu or cuda")
@@ -55,7 +59,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--warmup", type=int, default=250, help="steps")
     add("--weight-decay", type=float, default=0.03)
     add("--drop", type=float, default=0.05, help="stochastic depth of the last block")
-    add("--corrections", type=float, default=0.4, help="share of steps with correcting clicks")
+    add("--corrections", type=float, default=0.6, help="share of steps with correcting clicks")
     add("--balance", type=float, default=None, help="early weight of positive pixels")
     add("--save-every", type=float, default=5, help="minutes")
     return parser.parse_args()
@@ -82,11 +86,14 @@ class Worker:
         seed = (options.seed * 97 + rank) * 1_000_003 + started
         torch.manual_seed(seed)
         self.random = np.random.default_rng([options.seed, started])  # the same in each process
-        sources = read_sources(options.data, options.cut_outs, options.backgrounds, held_out=False)
+        sources = read_sources(
+            options.data, options.cut_outs, options.backgrounds, False, options.packs
+        )
         self.sampler = Sampler(sources, options.size, seed)
         if rank == 0:
-            held_out = read_sources(options.data, [], [], held_out=True)
-            fixed = Sampler(held_out, options.size, 1, shares=(0.6, 0.35, 0.05, 0), paste=0)
+            fixed = Sampler(
+                read_sources(options.data, [], [], True, options.packs), options.size, 1, paste=0
+            )
             self.validation = [fixed.sample(options.prompts) for _ in range(VALIDATION_IMAGES)]
             self.initialise()
         self.wait()
@@ -157,7 +164,7 @@ class Worker:
         # Every process draws the same numbers here: none waits for another's longer step.
         correct, rounds, forget = (
             self.random.random(),
-            self.random.choice([1, 1, 2, 4]),
+            self.random.choice([1, 1, 2, 3, 5]),
             self.random.random() < 0.25,
         )
         if correct < o.corrections:
@@ -168,8 +175,9 @@ class Worker:
             dense = None if forget else net.embed_masks(p, previous)
             logits, scores = net.decode(p, embedding, net.tokens(p, xy, labels), dense)
             second, iou = mask_loss(logits.float(), scores.float(), target, inside, balance)
-            figures["corrected"] = float(iou[:, 0].mean())
-            loss = loss + second
+            clicks, obeyed = click_loss(net, logits.float(), xy, labels)
+            figures |= {"corrected": float(iou[:, 0].mean()), "obeyed": float(obeyed)}
+            loss = loss + second + CLICKS * clicks
         self.shared["gradient"][self.rank].zero_()
         loss.backward()
         return figures
@@ -183,7 +191,8 @@ class Worker:
         norm = float(shared["norm"].sum()) ** 0.5
         if math.isfinite(norm):
             rate = o.lr * min(1, step / o.warmup)
-            rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, progress))) * 0.99 + 0.01
+            if not o.constant:
+                rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, progress))) * 0.99 + 0.01
             gradient *= min(1.0, 1 / (norm + 1e-6))
             master, first, second = (shared[k][part] for k in ("master", "first", "second"))
             first.lerp_(gradient, 1 - BETAS[0])
@@ -191,7 +200,7 @@ class Worker:
             size = (second / (1 - BETAS[1] ** step)).sqrt_().add_(1e-8)
             master.mul_(1 - rate * self.decay)
             master.addcdiv_(first / (1 - BETAS[0] ** step), size, value=-rate)
-            shared["average"][part].lerp_(master, 1 - min(0.999, (1 + step) / (10 + step)))
+            shared["average"][part].lerp_(master, 1 - min(o.average, (1 + step) / (10 + step)))
             shared["weights"][part] = master
         return norm
 
@@ -199,14 +208,26 @@ class Worker:
     def validate(self) -> dict[str, float]:
         """Mean IoU on the held-out tenth, averaged weights, at mask resolution."""
         weights = {k: v.bfloat16() if k != BUFFER else v for k, v in self.averaged.items()}
-        net, found = self.network, []
+        net, found, corrected = self.network, [], []
+        torch.manual_seed(1)
         for i in range(0, len(self.validation), 4):
             patches, target, inside, xy, labels = self.arrays(self.validation[i : i + 4])
             embedding = net.encode(weights, patches)
             logits, scores = net.decode(weights, embedding, net.tokens(weights, xy, labels))
             iou = mask_loss(logits.float(), scores.float(), target, inside, 0)[1]
             found.append((iou, scores, labels))
-        return summarise(*(torch.cat(x) for x in zip(*found, strict=True)))
+            first = xy, labels, most_confident(logits.float(), scores)
+            xy, labels, previous = simulate_corrections(
+                net, weights, embedding, first, target, inside, 2
+            )
+            dense = net.embed_masks(weights, previous)
+            logits, scores = net.decode(weights, embedding, net.tokens(weights, xy, labels), dense)
+            iou = mask_loss(logits.float(), scores.float(), target, inside, 0)[1]
+            obeyed = click_loss(net, logits[:, :1].float(), xy, labels)[1]
+            corrected.append((float(iou[:, 0].mean()), float(obeyed)))
+        figures = summarise(*(torch.cat(x) for x in zip(*found, strict=True)))
+        means = np.mean(corrected, 0).round(4).tolist()
+        return figures | dict(zip(("two_corrections", "obeyed"), means, strict=True))
 
     def save(self, record: dict) -> None:
         out, shared = self.o.out, self.shared

@@ -1,4 +1,4 @@
-"""Who takes part: one entry a row of the table, and why one cannot."""
+"""List the competitors, one for each row of the table, and what each needs to run."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Competitor:
-    """One implementation in one dtype.
+    """Describes one implementation in one dtype.
 
     Attributes:
-        name: on the command line and in files.
-        label: in tables.
+        name: name on the command line and in files.
+        label: name in tables.
         module: imported by its worker, which calls its ``load(task)``.
         exporter: module whose ``prepare(task)`` writes files that it loads, or "".
         needs: modules that must be installed.
-        install: the command that installs them.
-        kinds: of devices that it runs on.
-        mandatory: a CPU's table without it is not worth showing.
-        caches: it compiles, and keeps what it compiled in a folder.
-        barred: another reason why it cannot take part, if it returns one.
+        install: command that installs them.
+        kinds: kinds of devices that it runs on.
+        mandatory: required on a CPU, where tables without it are refused.
+        caches: whether it keeps compiled code in a cache folder.
+        barred: returns another reason why it cannot run, or None.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Competitor:
     barred: Callable[[], str | None] = lambda: None
 
     def missing(self, kind: str) -> str | None:
-        """Why it cannot take part on a device of this kind, or None."""
+        """Return the reason why it cannot run on a device of this kind, or None."""
         if kind not in self.kinds:
             return f"runs on {' and '.join(self.kinds)} only"
         if absent := [name for name in self.needs if importlib.util.find_spec(name) is None]:
@@ -55,10 +55,10 @@ class Competitor:
 
 
 def no_compiler() -> str | None:
-    """torch.compile writes C++ for a CPU."""
+    """Return the reason why torch.compile cannot compile C++ for a CPU, or None."""
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
-        return f"torch.compile needs a C++ compiler, {compiler} is not there (apt-get install g++)"
+        return f"torch.compile needs a C++ compiler, {compiler} is missing (apt-get install g++)"
     return None
 
 
@@ -173,16 +173,16 @@ PRODUCTS = tuple(
     )
     for dtype in DTYPES
 )
-REFERENCES = ("official-float32", "samjax-float32")  # the first of them that takes part
+REFERENCES = ("official-float32", "samjax-float32")  # the first available one is used
 
 
 def choose(
     competitors: Sequence[Competitor], only: Sequence[str] | None, dtypes: Sequence[str]
 ) -> list[Competitor]:
-    """Those of the dtypes and of ``only``: whole names, or their beginnings up to a hyphen.
+    """Select competitors by dtype and by ``only``: names, or their beginnings up to a hyphen.
 
     Raises:
-        SamjaxError: a name or dtype that is nobody's.
+        SamjaxError: no competitor has such a name or dtype.
     """
     for dtype in dtypes:
         if dtype not in DTYPES:
@@ -196,17 +196,17 @@ def choose(
         found = [given] if given in names else [n for n in names if n.startswith(f"{given}-")]
         if not found:
             raise SamjaxError(
-                f"--only {given}: nobody of that name and dtype; there are {', '.join(names)}"
+                f"--only {given}: no competitor of that name and dtype; use {', '.join(names)}"
             )
         asked.update(found)
     return [c for c in chosen if c.name in asked]
 
 
 def require_mandatory(missing: Sequence[tuple[Competitor, str]], kind: str) -> None:
-    """On a CPU the comparison needs them all.
+    """Refuse to run on a CPU without the mandatory competitors.
 
     Raises:
-        SamjaxError: with the command that installs what is missing.
+        SamjaxError: one is missing; the message has the command that installs it.
     """
     lacking = [(c, reason) for c, reason in missing if c.mandatory and kind == "cpu"]
     if lacking:

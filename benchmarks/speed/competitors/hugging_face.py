@@ -1,4 +1,4 @@
-"""Hugging Face's SamModel with PyTorch's scaled_dot_product_attention."""
+"""Run Hugging Face's SamModel with PyTorch's scaled_dot_product_attention."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from benchmarks.speed.task import Contender, Outputs, Task, official_outputs
 
 
 def prepare(task: Task) -> None:
-    """Write the weights as a folder of Hugging Face's own."""
-    from samjax.checkpoint.huggingface import official_key
+    """Write the weights as a folder in Hugging Face's format."""
+    from samjax.checkpoint.families.huggingface import official_key
 
     tensors = torch.load(task.weights, weights_only=True)
     sizes = hugging_face_sizes(task.config)
@@ -31,7 +31,7 @@ def prepare(task: Task) -> None:
 
 
 def load(task: Task) -> Contender:
-    """from_pretrained with attn_implementation="sdpa"."""
+    """Load the folder by from_pretrained with attn_implementation="sdpa"."""
     device, inputs = settle(task), task.inputs
     dtype = getattr(torch, task.dtype)
     model = transformers.SamModel.from_pretrained(

@@ -1,7 +1,7 @@
-"""KerasHub's SAM on Keras's JAX backend.
+"""Run KerasHub's SAM on Keras's JAX backend.
 
-Its layers are filled from the official weights and compiled with jax.jit: the network as it is,
-without ``predict``'s batching around it, which would encode the image again for every prompt.
+Its layers are filled from the official weights and compiled with jax.jit, without ``predict``,
+whose batching would encode the image again for every prompt.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import numpy as np
 from jaxtyping import Float32
 
 from benchmarks.speed.task import Contender, Outputs, Task, official_outputs
-from samjax.checkpoint.torch_file import read_torch_file
-from samjax.config import ImageEncoderConfig, SamConfig
-from samjax.masks import upscale
+from samjax.checkpoint.formats.torch_file import read_torch_file
+from samjax.masks.upscale import upscale
+from samjax.model.config import ImageEncoderConfig, SamConfig
 
-# KerasHub normalises on the scale 0..1, with these
+# Mean and standard deviation of KerasHub's normalisation, on the scale 0..1
 MEAN, STD = (np.array(x, np.float32) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 Tensors = Mapping[str, np.ndarray]
 
 
 def build(config: SamConfig, dtype: str) -> tuple[Any, Any, Any]:
-    """Image encoder, prompt encoder and mask decoder of these sizes."""
+    """Build the image encoder, prompt encoder and mask decoder of these sizes."""
     e, p, d = config.image_encoder, config.prompt_encoder, config.mask_decoder
     assert isinstance(e, ImageEncoderConfig)
     encoder = keras_hub.models.ViTDetBackbone(
@@ -67,9 +67,9 @@ def build(config: SamConfig, dtype: str) -> tuple[Any, Any, Any]:
 
 
 def put(layer: Any, tensors: Tensors, prefix: str) -> None:
-    """A dense, convolutional or normalising layer from its official weight and bias."""
+    """Fill a dense, convolutional or normalisation layer with its official weight and bias."""
     weight = tensors[f"{prefix}.weight"]
-    # Both kinds of convolution: (o, i, y, x) or (i, o, y, x) to (y, x, i, o) or (y, x, o, i)
+    # Convolutions: (o, i, y, x) to (y, x, i, o); transposed ones: (i, o, y, x) to (y, x, o, i)
     values = [weight.transpose(2, 3, 1, 0) if weight.ndim == 4 else weight.T]
     if f"{prefix}.bias" in tensors:
         values.append(tensors[f"{prefix}.bias"])
@@ -77,7 +77,7 @@ def put(layer: Any, tensors: Tensors, prefix: str) -> None:
 
 
 def fill_encoder(encoder: Any, tensors: Tensors) -> None:
-    """All weights of the image encoder."""
+    """Fill all weights of the image encoder."""
     name = "image_encoder"
     kinds: dict[str, list[Any]] = {}
     for layer in encoder.layers:
@@ -100,7 +100,7 @@ def fill_encoder(encoder: Any, tensors: Tensors) -> None:
 
 
 def fill_prompts(prompts: Any, tensors: Tensors) -> None:
-    """All weights of the prompt encoder."""
+    """Fill all weights of the prompt encoder."""
     name = "prompt_encoder"
     positions = prompts.positional_embedding_layer.positional_encoding_gaussian_matrix
     positions.assign(tensors[f"{name}.pe_layer.positional_encoding_gaussian_matrix"])
@@ -119,7 +119,7 @@ def fill_prompts(prompts: Any, tensors: Tensors) -> None:
 
 
 def fill_decoder(decoder: Any, tensors: Tensors) -> None:
-    """All weights of the mask decoder."""
+    """Fill all weights of the mask decoder."""
     name = "mask_decoder"
 
     def attention(layer: Any, at: str) -> None:
@@ -154,7 +154,7 @@ def fill_decoder(decoder: Any, tensors: Tensors) -> None:
 
 
 def compiled(*layers: Any, forward: Callable[..., Any]) -> Callable[..., Any]:
-    """``forward(call, *inputs)`` under jit, with the layers' weights as arguments.
+    """Compile ``forward(call, *inputs)`` with the layers' weights as arguments.
 
     ``call(i, *args, **named)`` runs layer ``i``.
     """
@@ -174,7 +174,7 @@ def compiled(*layers: Any, forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load(task: Task) -> Contender:
-    """The three parts with the official weights; JAX at precision "highest"."""
+    """Load the three parts with the official weights; JAX runs at precision "highest"."""
     inputs, config = task.inputs, task.config
     tensors: Any = read_torch_file(task.weights)
     encoder, prompts, decoder = build(config, task.dtype)
@@ -182,7 +182,7 @@ def load(task: Task) -> Contender:
     fill_prompts(prompts, tensors)
     fill_decoder(decoder, tensors)
     jax.config.update("jax_default_matmul_precision", "highest")
-    # Its own normalisation comes out at the values that all competitors get.
+    # KerasHub's own normalisation of these images gives the pixels that all competitors get.
     images = jax.device_put(inputs.pixels.transpose(0, 2, 3, 1) * STD + MEAN)
     encode = compiled(encoder, forward=lambda call, x: call(0, x))
 
@@ -191,7 +191,7 @@ def load(task: Task) -> Contender:
         return call(1, image_embeddings=embedding, **embedded)
 
     decode = compiled(prompts, decoder, forward=decode_points)
-    # The official padding point goes with points that have no box.
+    # The official padding point follows points without a box.
     points = np.stack([inputs.network_points, np.zeros_like(inputs.network_points)], 1)
     labels = np.tile(np.array([1, -1], np.float32), (len(points), 1))
     embedding: list[jax.Array] = []

@@ -1,8 +1,9 @@
-"""The official PyTorch code: float32 is the reference of all others.
+"""Run the official PyTorch code, whose float32 outputs are the reference of all others.
 
-In bfloat16 the image encoder and the mask decoder run in it; the prompt encoder computes sines of
-coordinates and stays in float32, as the official code demands. What goes in and out is cast at
-their doors, so that the official predictor needs no change. ``torch.compile`` takes both.
+In bfloat16 and float16 the image encoder and the mask decoder run in that dtype; the prompt
+encoder computes sines of coordinates and stays in float32, as the official code demands. Hooks
+cast the inputs and outputs of both, so that the official predictor needs no change.
+``torch.compile`` compiles both.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks.speed.competitors.torch_settings import (
     cast,
@@ -24,7 +26,7 @@ from convert.official import OfficialGenerator, OfficialPredictor, build_officia
 
 
 def in_dtype(module: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Run a module in ``dtype``, taking and giving float32."""
+    """Run a module in ``dtype``; hooks cast its inputs to it and its outputs to float32."""
     module.to(dtype)
     module.register_forward_pre_hook(
         lambda _, args, named: (cast(args, dtype), cast(named, dtype)), with_kwargs=True
@@ -33,7 +35,7 @@ def in_dtype(module: torch.nn.Module, dtype: torch.dtype) -> None:
 
 
 def load(task: Task) -> Contender:
-    """The official model with its predictor and generator."""
+    """Load the official model with its predictor and generator."""
     device = settle(task)
     model: Any = build_official(task.config)
     model.load_state_dict(torch.load(task.weights, weights_only=True), strict=True)
@@ -55,6 +57,14 @@ def load(task: Task) -> Contender:
         predictor.set_image(inputs.image)
         finished(device)
 
+    def files() -> None:
+        """Read and resize files as the official notebooks and SamPredictor.set_image do."""
+        for path in task.photographs:
+            image = predictor.transform.apply_image(np.array(Image.open(path).convert("RGB")))
+            batch = torch.as_tensor(image, device=device).permute(2, 0, 1).contiguous()[None]
+            model.preprocess(batch)
+        finished(device)
+
     def encoder() -> None:
         predictor.features = model.image_encoder(pixels)
         predictor.is_image_set = True
@@ -74,6 +84,7 @@ def load(task: Task) -> Contender:
         {
             "encoder": encoder,
             "set_image": set_image,
+            "files": files,
             "click": lambda: predictor.predict(point, label),
             "points": many,
             "automatic": lambda: generator.generate(inputs.image),

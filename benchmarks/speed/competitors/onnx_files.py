@@ -1,4 +1,4 @@
-"""The official model as ONNX files: an encoder, and a decoder that gives full-size masks."""
+"""Export the official model to ONNX: an encoder, and a decoder that returns full-size masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from convert.official import build_official
 
 
 class Decoder(torch.nn.Module):
-    """Prompt encoder, mask decoder and full-size masks of one image, for any number of points."""
+    """Computes full-size masks of one image from any number of points."""
 
     def __init__(self, model: Any, inputs: Inputs):
         super().__init__()
@@ -35,7 +35,7 @@ class Decoder(torch.nn.Module):
 
 
 def prepare(task: Task) -> None:
-    """Export both with torch.onnx.export; the decoder takes any number of prompts."""
+    """Export encoder and decoder by torch.onnx.export; the decoder takes any number of prompts."""
     settle(task)
     model: Any = build_official(task.config)
     model.load_state_dict(torch.load(task.weights, weights_only=True), strict=True)

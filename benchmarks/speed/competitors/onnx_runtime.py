@@ -1,4 +1,4 @@
-"""ONNX Runtime on the exported official model."""
+"""Run the exported official model in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.speed.task import (
 
 
 def load(task: Task) -> Contender:
-    """Two sessions with all graph optimisations."""
+    """Open encoder and decoder in two sessions with all graph optimisations."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores()
     providers = ["CUDAExecutionProvider"] if task.on_gpu else ["CPUExecutionProvider"]

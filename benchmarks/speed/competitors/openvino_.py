@@ -1,4 +1,4 @@
-"""OpenVINO on the exported official model, for lowest latency of one request."""
+"""Run the exported official model in OpenVINO, for the lowest latency of one request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 def load(task: Task) -> Contender:
-    """The encoder, and the decoder for one point and for many: static shapes are fastest."""
+    """Compile the encoder, and the decoder for one and for many points, with static shapes."""
     core, inputs = openvino.Core(), task.inputs
     hint = PRECISIONS[task.dtype]
     settings = {

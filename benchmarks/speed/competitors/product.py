@@ -1,4 +1,4 @@
-"""One large matrix product in JAX: the machine's own measure of what can be reached."""
+"""Run one large matrix product in JAX, whose throughput stands for the machine's peak."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from benchmarks.speed.competitors.sizes import PRODUCT
 from benchmarks.speed.task import Contender, Task
-from samjax.devices import choose_device
+from samjax.engine.devices import choose_device
 
 
 def matrix_product(dtype: str, device: jax.Device) -> Callable[[], jax.Array]:
-    """The product in that dtype, summed in float32 at the highest precision."""
+    """Compile the product in a dtype, accumulated in float32 at the highest precision."""
     m, k, n = PRODUCT
     rng = np.random.default_rng(0)
     a, b = (
@@ -28,7 +28,7 @@ def matrix_product(dtype: str, device: jax.Device) -> Callable[[], jax.Array]:
 
 
 def load(task: Task) -> Contender:
-    """As a contender that has no other job."""
+    """Load the product as a contender with the single job "product"."""
     return Contender(
         "precision highest" if task.dtype == "float32" else f"{task.dtype} products",
         {"product": matrix_product(task.dtype, choose_device(task.device))},

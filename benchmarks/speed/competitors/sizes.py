@@ -1,17 +1,17 @@
-"""Sizes that several competitors share, apart from JAX and torch."""
+"""Define sizes that several competitors share, without importing JAX or torch."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from samjax.config import ImageEncoderConfig, SamConfig
+from samjax.model.config import ImageEncoderConfig, SamConfig
 
 PRODUCT = (4096, 768, 3072)  # m, k, n: the first layer of ViT-B's MLP on all its tokens
 PRODUCT_FLOPS = 2.0 * PRODUCT[0] * PRODUCT[1] * PRODUCT[2]
 
 
 def hugging_face_sizes(config: SamConfig) -> dict[str, dict[str, Any]]:
-    """The sizes of a model as transformers' SamConfig and SamHQConfig take them."""
+    """Convert a model's sizes to arguments of transformers' SamConfig and SamHQConfig."""
     e, p, d = config.image_encoder, config.prompt_encoder, config.mask_decoder
     assert isinstance(e, ImageEncoderConfig)
     return {

@@ -1,4 +1,4 @@
-"""What the PyTorch competitors share: device, threads, full-size masks."""
+"""Set up device, threads and full-size masks for the PyTorch competitors."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from benchmarks.speed.task import Inputs, Task, cores
 
 
 def settle(task: Task) -> torch.device:
-    """The device, with all cores to PyTorch's threads."""
+    """Give PyTorch all cores, turn gradients off, and return the device."""
     torch.set_num_threads(cores())
     torch.set_grad_enabled(False)
     return torch.device("cuda" if task.on_gpu else "cpu")
 
 
 def precision(task: Task) -> str:
-    """Of matrix products, in words."""
+    """Describe the precision of matrix products in words."""
     if task.dtype != "float32":
         return f"{task.dtype} products"
     return f"torch precision {torch.get_float32_matmul_precision()}"
@@ -32,14 +32,14 @@ def finished(device: torch.device) -> None:
 
 
 def device_peak(device: torch.device) -> Callable[[], float | None]:
-    """Most memory that PyTorch held on the accelerator at once, in MB."""
+    """Return a function for the peak memory of PyTorch on the accelerator, in MB, or None."""
     if device.type != "cuda":
         return lambda: None
     return lambda: torch.cuda.max_memory_allocated(device) / 1e6
 
 
 def full_size(low_res: torch.Tensor, side: int, inputs: Inputs) -> torch.Tensor:
-    """p x c x m x m logits to p x c x H x W masks, as the official postprocess_masks does."""
+    """Upscale p x c x m x m logits to p x c x H x W masks, as the official postprocess_masks."""
     h, w = inputs.input_size
     square = interpolate(low_res, (side, side), mode="bilinear", align_corners=False)
     size = inputs.original_size
@@ -47,7 +47,7 @@ def full_size(low_res: torch.Tensor, side: int, inputs: Inputs) -> torch.Tensor:
 
 
 def cast(values: Any, dtype: torch.dtype) -> Any:
-    """Floating tensors of a (nested) value in ``dtype``."""
+    """Cast the floating-point tensors of a nested value to ``dtype``."""
     if isinstance(values, torch.Tensor):
         return values.to(dtype) if values.is_floating_point() else values
     if isinstance(values, dict):
