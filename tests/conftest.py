@@ -30,13 +30,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Ignore tests of parity, browser, site and ray, whose packages other runs need not have.
+    """Ignore the groups whose packages other runs need not have.
 
-    In a run that selects them (``-m parity``, ``-m browser``, ``-m site``, ``-m ray``) a missing
-    package (torch, playwright, Sphinx, Ray) is an error, never a skip.
+    In a run that selects one (``-m parity``, ``-m firefox``, ...) a missing package (torch,
+    playwright, Sphinx, Ray) is an error, never a skip.
     """
     name, expression = collection_path.name, config.option.markexpr
-    if name not in ("parity", "browser", "site", "ray"):
+    if name not in ("parity", "browser", "firefox", "site", "ray"):
         return None
     asked = f"not {name}" not in expression and (name in expression or not expression)
     return None if asked else True
