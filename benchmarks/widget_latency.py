@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -33,6 +31,7 @@ from PIL import Image, ImageDraw
 import samjax
 from benchmarks.commands import exit_code
 from benchmarks.files import write_json
+from benchmarks.jupyterlab import TALL, TIMEOUT, jupyterlab
 from samjax.files import made_folder
 
 SIZE = (1024, 768)  # width, height in pixels
@@ -56,7 +55,6 @@ CASES = (
     Case("1024 x 768 with 300 objects", SIZE, 300, 60.0),
     Case("12 megapixels", (4000, 3000), 0, 100.0),
 )
-TIMEOUT = 300_000  # milliseconds, for a first compilation on a busy machine
 
 # The decode time is that of SamPredictor.predict: the network, and the masks at the image's size.
 # Previews of the hover are decoded in a thread of their own and not counted.
@@ -175,49 +173,17 @@ class Measured:
 
 def measure(cases: Sequence[Case], count: int, pause: float) -> Iterator[tuple[Case, Measured]]:
     """Run JupyterLab and click in the image of each case."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise samjax.SamjaxError(
-            "playwright is not installed: pip install 'samjax[browser]'"
-        ) from None
-
-    from tests.support.browser.hosts import jupyter
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        raise samjax.SamjaxError("no chromium on the PATH: install it")
-    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
-        folder = Path(name)
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        with jupyter("lab", folder) as address:
-            for case in cases:
-                page = browser.new_page(viewport={"width": 1280, "height": 1000})
-                page.set_default_timeout(TIMEOUT)
-                yield case, _measured(page, ("lab", address, folder), case, count, pause)
-                page.close()
-        browser.close()
-
-
-def _measured(
-    page: Any, host: tuple[str, str, Path], case: Case, count: int, pause: float
-) -> Measured:
-    from tests.support.browser.pages import NotebookPage, write_notebook
-
-    folder = host[2]
-    drawn_image(case.size).save(folder / "image.png")
-    before = f"PLACES = {places(case.objects, case.size, seed=2)}\n"
-    write_notebook(folder / "latency.ipynb", [before + KERNEL])
-    notebook = NotebookPage(page, host, "latency.ipynb")
-    notebook.run_all()
-    annotator = notebook.annotator()
-    annotator.wait_ready()
-    annotator.until(f"Number(data.objects) === {case.objects}")
-    total = clicks(page, annotator, case.size, count, pause)
-    decode = np.array(notebook.value("decodes"))[-count:]
-    traffic = np.array(page.evaluate("() => window.traffic"))
-    notebook.close()
-    return Measured(total, decode, traffic)
+    with jupyterlab() as lab:
+        for case in cases:
+            drawn_image(case.size).save(lab.folder / "image.png")
+            before = f"PLACES = {places(case.objects, case.size, seed=2)}\n"
+            with lab.notebook(before + KERNEL, TALL) as notebook:
+                annotator = notebook.annotator()
+                annotator.until(f"Number(data.objects) === {case.objects}")
+                total = clicks(notebook.page, annotator, case.size, count, pause)
+                decode = np.array(notebook.value("decodes"))[-count:]
+                traffic = np.array(notebook.page.evaluate("() => window.traffic"))
+            yield case, Measured(total, decode, traffic)
 
 
 def report(case: Case, found: Measured) -> dict[str, Any]:

@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +24,8 @@ from scipy import ndimage
 import samjax
 from benchmarks.commands import exit_code
 from benchmarks.files import write_json
-from benchmarks.widget_task import COUNT, REST, TIMEOUT, Person, drawn_nuclei
+from benchmarks.jupyterlab import jupyterlab
+from benchmarks.widget_task import COUNT, REST, Person, drawn_nuclei
 from samjax.annotations import read_coco, write_coco
 from samjax.masks.upscale import mask_iou
 from samjax.widget.row_runs import runs_to_mask
@@ -87,7 +85,7 @@ class Reviewer(Person):
     def correct(self, good: np.ndarray) -> None:
         """Click where most is missing, or right-click where most is too much."""
         for _ in range(CLICKS):
-            runs = np.array(self._annotator.root.evaluate(RUNS), np.uint32)
+            runs = np.array(self.annotator.root.evaluate(RUNS), np.uint32)
             mask = runs_to_mask(runs, good.shape)
             if mask_iou(mask, good) >= ENOUGH:
                 return
@@ -96,15 +94,15 @@ class Reviewer(Person):
             with self._answered():
                 self.actions += 1
                 self.clicks += 1
-                self.move(self._annotator.place(float(x), float(y)))
+                self.move(self.annotator.place(float(x), float(y)))
                 self._spend(REST)
                 self._page.mouse.click(*self._at, button="left" if good[y, x] else "right")
 
     def decide(self, key: str) -> None:
         """Press a key of the review, and wait until another object is shown."""
-        before = self._annotator.data("active")
+        before = self.annotator.data("active")
         self.key(key)
-        self._annotator.until(f"data.active !== '{before}' && data.state === 'ready'")
+        self.annotator.until(f"data.active !== '{before}' && data.state === 'ready'")
 
 
 def review(page: Any, annotator: Any, good: dict[int, np.ndarray]) -> dict[str, Any]:
@@ -141,63 +139,27 @@ def compared(folder: Path, good: dict[int, np.ndarray]) -> dict[str, Any]:
     return {"masks": len(after), "unchanged": len(unchanged), "iou before and after": ious}
 
 
-def with_notebook(task: Callable[[Any, Any, Path, dict[int, np.ndarray]], Any]) -> Any:
-    """Open the masks in JupyterLab and do a task there."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise samjax.SamjaxError(
-            "playwright is not installed: pip install 'samjax[browser]'"
-        ) from None
-
-    from tests.support.browser.hosts import jupyter
-    from tests.support.browser.pages import NotebookPage, write_notebook
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        raise samjax.SamjaxError("no chromium on the PATH: install it")
-    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
-        folder = Path(name)
-        good = predicted_nuclei(folder)
-        write_notebook(folder / "review.ipynb", [KERNEL])
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        with jupyter("lab", folder) as address:
-            page = browser.new_page(viewport={"width": 1180, "height": 760})
-            page.set_default_timeout(TIMEOUT)
-            notebook = NotebookPage(page, ("lab", address, folder), "review.ipynb")
-            notebook.command("application:toggle-left-area")
-            notebook.run_all()
-            annotator = notebook.annotator()
-            annotator.wait_ready()
-            found = task(page, annotator, folder, good)
-            notebook.close()
-        browser.close()
-    return found
-
-
 def measure(screenshots: Path | None = None) -> dict[str, Any]:
-    """Review, and compare the export."""
-
-    def task(
-        page: Any, annotator: Any, folder: Path, good: dict[int, np.ndarray]
-    ) -> dict[str, Any]:
-        if screenshots:
-            screenshots.mkdir(parents=True, exist_ok=True)
-            annotator.canvas.press("q")
-            annotator.until("data.active !== '' && data.state === 'ready'")
-            page.wait_for_timeout(500)
-            page.screenshot(path=screenshots / "review.png")
-            annotator.canvas.press("q")
-            annotator.canvas.press("Shift+n")
-            annotator.until("data.active === '' && data.state === 'ready'")
-            page.wait_for_timeout(500)
-            page.screenshot(path=screenshots / "opened.png")
-        found = review(page, annotator, good)
-        if screenshots:
-            page.screenshot(path=screenshots / "done.png")
-        return found | compared(folder, good)
-
-    return with_notebook(task)
+    """Run JupyterLab, review the masks there, and compare the export."""
+    with jupyterlab() as lab:
+        good = predicted_nuclei(lab.folder)
+        with lab.notebook(KERNEL) as notebook:
+            page, annotator = notebook.page, notebook.annotator()
+            if screenshots:
+                screenshots.mkdir(parents=True, exist_ok=True)
+                annotator.canvas.press("q")
+                annotator.until("data.active !== '' && data.state === 'ready'")
+                page.wait_for_timeout(500)
+                page.screenshot(path=screenshots / "review.png")
+                annotator.canvas.press("q")
+                annotator.canvas.press("Shift+n")
+                annotator.until("data.active === '' && data.state === 'ready'")
+                page.wait_for_timeout(500)
+                page.screenshot(path=screenshots / "opened.png")
+            found = review(page, annotator, good)
+            if screenshots:
+                page.screenshot(path=screenshots / "done.png")
+            return found | compared(lab.folder, good)
 
 
 def main(arguments: list[str] | None = None) -> None:

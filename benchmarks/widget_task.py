@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import tempfile
 import time
 from io import BytesIO
 from pathlib import Path
@@ -25,9 +23,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-import samjax
 from benchmarks.commands import exit_code
 from benchmarks.files import write_json
+from benchmarks.jupyterlab import jupyterlab
 
 SIZE = (640, 480)  # width, height of the image, pixels
 COUNT = 20  # nuclei
@@ -35,7 +33,6 @@ SPEED = 900.0  # of the pointer, CSS pixels a second
 REST = 0.12  # seconds before a press and before a release
 KEY = 0.28  # seconds that a key takes (Card, Moran and Newell 1980: an average typist)
 STEP = 0.04  # seconds between two places of the pointer
-TIMEOUT = 300_000  # milliseconds: a first compilation on a busy machine
 FRAME = 0.125  # seconds of the person's time that a picture of the recording stands for
 WIDTH = 800  # of the recording, pixels
 COLOURS = 256  # of the recording
@@ -236,33 +233,11 @@ def _go_on(person: Person, boxes: list) -> None:
 
 def measure(gif: Path | None) -> dict[str, Any]:
     """Run JupyterLab and do the task in both ways."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise samjax.SamjaxError(
-            "playwright is not installed: pip install 'samjax[browser]'"
-        ) from None
-
-    from tests.support.browser.hosts import jupyter
-    from tests.support.browser.pages import NotebookPage, write_notebook
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        raise samjax.SamjaxError("no chromium on the PATH: install it")
     image, boxes = drawn_nuclei()
-    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
-        folder = Path(name)
-        image.save(folder / "nuclei.png")
-        write_notebook(folder / "task.ipynb", [KERNEL])
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        with jupyter("lab", folder) as address:
-            page = browser.new_page(viewport={"width": 1180, "height": 760})
-            page.set_default_timeout(TIMEOUT)
-            notebook = NotebookPage(page, ("lab", address, folder), "task.ipynb")
-            notebook.command("application:toggle-left-area")
-            notebook.run_all()
+    with jupyterlab() as lab:
+        image.save(lab.folder / "nuclei.png")
+        with lab.notebook(KERNEL) as notebook:
             annotator = notebook.annotator()
-            annotator.wait_ready()
             found = {}
             for way, new, film in (
                 ("recording", True, gif),  # first: its objects are the first ones
@@ -271,11 +246,9 @@ def measure(gif: Path | None) -> dict[str, Any]:
             ):
                 if way == "recording" and film is None:
                     continue
-                found[way] = annotate(page, annotator, boxes, new, film)
+                found[way] = annotate(notebook.page, annotator, boxes, new, film)
                 notebook.python("for e in annotator.prompts: annotator.delete(e['id'])")
                 annotator.until("data.objects === '0' && data.state === 'ready'")
-            notebook.close()
-        browser.close()
     found.pop("recording", None)
     return found
 

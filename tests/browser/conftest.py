@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.browser.hosts import jupyter
+from tests.support.browser.pages import watched
 
 VIEWPORT = {"width": 1280, "height": 1000}
 
@@ -37,31 +37,17 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@contextmanager
-def _opened(chromium: Browser) -> Iterator[Page]:
-    """Open a new page; uncaught errors of the widget fail the test, those of the host do not."""
-    context = chromium.new_context(viewport=VIEWPORT)
-    page = context.new_page()
-    page.set_default_timeout(120_000)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(f"{error}\n{error.stack}"))
-    yield page
-    context.close()
-    # anywidget loads a widget's module from a blob's address.
-    assert not [error for error in errors if "blob:" in error]
-
-
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
     """Open a new page for one test."""
-    with _opened(chromium) as page:
+    with watched(chromium.new_context(viewport=VIEWPORT)) as page:
         yield page
 
 
 @pytest.fixture(scope="module")
 def module_page(chromium: Browser) -> Iterator[Page]:
     """Open a page that the tests of a file share."""
-    with _opened(chromium) as page:
+    with watched(chromium.new_context(viewport=VIEWPORT)) as page:
         yield page
 
 

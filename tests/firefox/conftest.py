@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Error, Page, sync_playwright
 
 from tests.support.browser.hosts import jupyter
+from tests.support.browser.pages import watched
 
 VIEWPORT = {"width": 1280, "height": 1000}
 
@@ -41,12 +42,6 @@ def module_page() -> Iterator[Page]:
             context = browser.new_context(viewport=VIEWPORT)
         except Error as error:
             pytest.fail(f"{error}: pip install 'samjax[firefox]' has a playwright that fits")
-        page = context.new_page()
-        page.set_default_timeout(120_000)
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(f"{error}\n{error.stack}"))
-        yield page
-        context.close()
+        with watched(context) as page:
+            yield page
         browser.close()
-    # anywidget loads a widget's module from a blob's address.
-    assert not [error for error in errors if "blob:" in error]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import BrowserContext, Locator, Page
 
 from tests.support.browser.hosts import TOKEN
 
@@ -22,6 +22,19 @@ _RUN = """async (code) => {
   const reply = await session.kernel.requestExecute({ code }).done;
   return reply.content.status === "ok" ? null : reply.content.ename + ": " + reply.content.evalue;
 }"""
+
+
+@contextmanager
+def watched(context: BrowserContext) -> Iterator[Page]:
+    """Open a page; uncaught errors of the widget fail the test, those of the host do not."""
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(f"{error}\n{error.stack}"))
+    yield page
+    context.close()
+    # anywidget loads a widget's module from a blob's address.
+    assert not [error for error in errors if "blob:" in error]
 
 
 def write_notebook(path: Path, cells: Sequence[str]) -> Path:
