@@ -1,7 +1,8 @@
 """Write the record of samjax's own folder with hashes, and check everything that it says.
 
-The record is a JSON object: format, family, preset, configuration, notes, a sha256 of each array,
-and a sha256 of the record itself. Folders of the first format have no hashes.
+The record is a JSON object: format, family, preset, configuration, notes, a sha256 of each array
+and of each other file of the folder, and a sha256 of the record itself. Folders of the first format
+have no hashes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _WITHOUT_HASHES = "samjax/1"
 RECORD = Path("metadata") / "metadata"
 _MAX_RECORD_BYTES = 16 * 2**20
 _FIELDS = {"format", "family", "preprocess", "config", "notes"}
-_HASHES = {"sha256", "checksum"}
+_HASHES = {"sha256", "files", "checksum"}
 _THRESHOLDS = "automatic"  # a field that a record may have
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
 # Weights are hardly compressible: a folder that unpacks to more than this is hostile or damaged
@@ -59,8 +60,8 @@ def hash_array(array: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def make_record(checkpoint: Any) -> dict[str, Any]:
-    """Return the JSON object to be stored with a checkpoint."""
+def make_record(checkpoint: Any, folder: Path) -> dict[str, Any]:
+    """Return the JSON object to be stored with a checkpoint whose arrays ``folder`` holds."""
     record: dict[str, Any] = {
         "format": FORMAT,
         "family": checkpoint.family,
@@ -70,6 +71,7 @@ def make_record(checkpoint: Any) -> dict[str, Any]:
         "sha256": {
             name: hash_array(jax.device_get(value)) for name, value in checkpoint.parameters.items()
         },
+        "files": {name: _hash_file(folder / name) for name in _file_names(folder)},
     }
     if checkpoint.thresholds is not None:
         record[_THRESHOLDS] = checkpoint.thresholds.as_dict()
@@ -81,6 +83,18 @@ def _checksum(record: Mapping[str, Any]) -> str:
     """Return the sha256 of a record but for its checksum."""
     rest = {name: value for name, value in record.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _file_names(folder: Path) -> list[str]:
+    """Return the paths of a folder's files but for its record, with ``/``, sorted."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(name.as_posix() for name in found if name != RECORD)
+
+
+def _hash_file(path: Path) -> str:
+    """Return the sha256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_files(folder: Path) -> int:
@@ -125,6 +139,7 @@ def read_record(folder: Path) -> FolderRecord:
         raise CheckpointError(f"its record lacks or has too much: {odd!r:.200}; {_AGAIN}")
     if found == FORMAT and record["checksum"] != _checksum(record):
         raise CheckpointError(f"its record was changed, the checksum does not fit; {_AGAIN}")
+    _check_file_hashes(folder, record.get("files", {}))
     family, preset, notes = record["family"], record["preprocess"], record["notes"]
     if not isinstance(family, str) or not isinstance(preset, str | None):
         raise CheckpointError(
@@ -138,6 +153,22 @@ def read_record(folder: Path) -> FolderRecord:
     config, own = config_from_dict(record["config"]), record.get(_THRESHOLDS)
     thresholds = None if own is None else AutomaticThresholds.from_dict(own)
     return FolderRecord(family, preset, config, tuple(notes), hashes, thresholds)
+
+
+def _check_file_hashes(folder: Path, files: Any) -> None:
+    """Compare a folder's files with their hashes, before any other code reads them.
+
+    TensorStore has been seen to wait for ever for arrays of damaged files.
+    """
+    if not isinstance(files, dict):
+        raise CheckpointError(f"its files are {files!r:.80}, no object: {_AGAIN}")
+    found = {name: _hash_file(folder / name) for name in _file_names(folder) if name in files}
+    if changed := [name for name, sha256 in files.items() if found.get(name) != sha256]:
+        differs = "is not the one that was written (the sha256 differs)"
+        raise CheckpointError(
+            f"damaged or incomplete Orbax folder: {changed[0]!r:.80} in it "
+            f"{differs if changed[0] in found else 'is missing'}; {_AGAIN}, or copy it again"
+        )
 
 
 def check_arrays(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -106,9 +107,10 @@ def save_orbax_folder(
             with _checkpointer() as (ocp, checkpointer):
                 items = ocp.args.Composite(
                     parameters=ocp.args.StandardSave(dict(checkpoint.parameters)),
-                    metadata=ocp.args.JsonSave(make_record(checkpoint)),
+                    metadata=ocp.args.JsonSave({}),  # replaced, once there are files to hash
                 )
                 checkpointer.save(temporary, args=items)
+            (temporary / RECORD).write_text(json.dumps(make_record(checkpoint, temporary)))
             _take_place(temporary, folder)
     finally:
         for rest in folder.parent.glob(f"{temporary.name}*"):

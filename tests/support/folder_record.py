@@ -20,7 +20,8 @@ def sign(record: dict[str, Any]) -> dict[str, Any]:
 
 def without_hashes(record: dict[str, Any]) -> dict[str, Any]:
     """The record as the first version of the format had it."""
-    rest = {name: v for name, v in record.items() if name not in ("sha256", "checksum")}
+    hashes = ("sha256", "checksum", "files")
+    rest = {name: value for name, value in record.items() if name not in hashes}
     return rest | {"format": "samjax/1"}
 
 

@@ -30,5 +30,5 @@ def test_1000_damaged_folders_of_samjax(tmp_path: Path):
     found = damaged(tmp_path, 1000, 2, "own")
     assert found["faults"] == []
     assert found.get("changed", 0) == 0  # it has hashes: nothing loads and differs silently
-    assert found["refused"] + found["loaded"] == 1000
-    assert found["refused"] > 400  # the others hit files that hold no weights
+    assert found["refused"] + found.get("loaded", 0) == 1000
+    assert found["refused"] > 950  # each file has a hash; the others were not changed
