@@ -37,8 +37,8 @@ annotator
 # Chosen for this photograph and the embedded checkpoint
 AUTOMATIC = {
     "points_per_side": 32,
-    "pred_iou_thresh": 0.35,
-    "stability_score_thresh": 0.55,
+    "pred_iou_thresh": 0.45,
+    "stability_score_thresh": 0.5,
     "box_nms_thresh": 0.3,
     "min_area": 2000,
     "max_area": 14000,

@@ -42,7 +42,7 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
         axes.plot(images, [row[key] for row in rows], marker=".", label=label)
     axes.set(xlabel="training images", ylabel="mIoU, held-out tenth", ylim=(0.2, 0.8))
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper left", ncols=2)
+    axes.legend(loc="lower right", ncols=2)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
