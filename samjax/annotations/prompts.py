@@ -160,7 +160,7 @@ def _read_coco(path: Path) -> PromptSet:
             raise AnnotationError(
                 f"{counted(twice, 'image')} with the id of an earlier one: give each its own"
             )
-        problems: list[Problem] = []
+        problems = _same_names(names)
         objects: dict[Any, list[ObjectPrompt]] = {entry.id: [] for entry in entries}
         files = {entry.id: entry.file_name for entry in entries}
         annotations = list(dataset.get("annotations", ()))
@@ -183,12 +183,20 @@ def _read_coco(path: Path) -> PromptSet:
                 values = {k: annotation[k] for k in ("bbox", "keypoints") if k in annotation}
                 problems.append(Problem("box: no numbers", files[image], own, shown(values)))
         images = [
-            ImagePrompts(
-                entry.file_name, tuple(objects[entry.id]), entry.id, entry.size
-            )
+            ImagePrompts(entry.file_name, tuple(objects[entry.id]), entry.id, entry.size)
             for entry in entries
         ]
     return PromptSet(_named_once(images, problems), {n: i for i, n in names.items()}, problems)
+
+
+def _same_names(names: Mapping[int, str]) -> list[Problem]:
+    """Tell which categories have the name of another: a name stands for one, the last."""
+    used = {name: number for number, name in names.items()}
+    return [
+        Problem("category: name of another, mended", "", None, f"{name}: {number} is {used[name]}")
+        for number, name in names.items()
+        if used[name] != number
+    ]
 
 
 def _own_numbers(given: Sequence[int | None]) -> list[tuple[int, int | None]]:
@@ -338,6 +346,9 @@ def _csv_object(number: int, rows: Sequence[Mapping[str, str]]) -> ObjectPrompt:
 
 def _read_yolo(folder: Path, image_folder: Path) -> PromptSet:
     names = read_names(folder / "data.yaml")
+    labels = folder / "labels"
+    if not labels.is_dir():
+        raise AnnotationError(f"{labels}: no such folder: put the text files of the boxes there")
     problems: list[Problem] = []
     images = []
     number = 0
@@ -347,7 +358,7 @@ def _read_yolo(folder: Path, image_folder: Path) -> PromptSet:
         label_name = stem_name(file_name, ".txt")
         found.add(label_name)
         objects = []
-        for line in _lines(folder / "labels" / label_name):
+        for line in _lines(labels / label_name):
             number += 1
             index, *values = line.split()
             try:
@@ -361,7 +372,6 @@ def _read_yolo(folder: Path, image_folder: Path) -> PromptSet:
                 continue
             objects.append(ObjectPrompt(number, names[category], box))
         images.append(ImagePrompts(file_name, tuple(objects), None, sizes[file_name]))
-    labels = folder / "labels"
     for path in sorted(labels.rglob("*.txt")):
         name = PurePosixPath(path.relative_to(labels).as_posix())
         if name not in found:

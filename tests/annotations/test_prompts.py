@@ -152,6 +152,24 @@ def test_an_image_by_two_names_is_one(tmp_path, images):
     assert [p.kind for p in found.problems] == ["image: listed twice"]
 
 
+def test_categories_of_one_name_are_told(tmp_path, images):
+    path = coco(tmp_path, box(1, 10, 20, 30, 5))
+    content = json.loads(path.read_text())
+    content["categories"][1]["name"] = "cat"
+    path.write_text(json.dumps(content))
+    found = read_prompts(path, images)
+    assert found.categories == {"cat": 9}
+    assert [(p.kind, p.detail) for p in found.problems] == [
+        ("category: name of another, mended", "cat: 3 is 9")
+    ]
+
+
+def test_a_yolo_data_set_without_boxes_is_refused(tmp_path, images):
+    (tmp_path / "data.yaml").write_text("names: [cat]\n")
+    with pytest.raises(AnnotationError, match="labels: no such folder"):
+        read_prompts(tmp_path, images)
+
+
 def test_ids_of_images_are_kept_or_refused(tmp_path, images):
     path = coco(tmp_path)
     content = json.loads(path.read_text())
