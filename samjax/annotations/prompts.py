@@ -156,9 +156,9 @@ def _read_coco(path: Path) -> PromptSet:
         if not isinstance(dataset, dict) or "images" not in dataset:
             raise AnnotationError('is JSON without "images": pass a COCO data set')
         names, entries = category_names(dataset), image_entries(dataset)
-        if twice := len(entries) - len({entry.id for entry in entries}):
+        if repeated := len(entries) - len({entry.id for entry in entries}):
             raise AnnotationError(
-                f"{counted(twice, 'image')} with the id of an earlier one: give each its own"
+                f"{counted(repeated, 'image')} with the id of an earlier one: give each its own"
             )
         problems = _same_names(names)
         objects: dict[Any, list[ObjectPrompt]] = {entry.id: [] for entry in entries}
