@@ -9,7 +9,6 @@ import csv
 import itertools
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -41,6 +40,9 @@ _COLUMNS = {
     "id": ("id", "object"),
     "point_label": ("point_label",),
 }
+
+
+_DIGITS = 18  # of an id of a CSV file
 
 
 class Problem(NamedTuple):
@@ -84,7 +86,7 @@ class ImagePrompts:
 
     file_name: str
     objects: tuple[ObjectPrompt, ...]
-    id: int | None = None
+    id: int | str | None = None
     size: tuple[int, int] | None = None
 
 
@@ -154,7 +156,11 @@ def _read_coco(path: Path) -> PromptSet:
         if not isinstance(dataset, dict) or "images" not in dataset:
             raise AnnotationError('is JSON without "images": pass a COCO data set')
         names, entries = category_names(dataset), image_entries(dataset)
-        problems: list[Problem] = []
+        if repeated := len(entries) - len({entry.id for entry in entries}):
+            raise AnnotationError(
+                f"{counted(repeated, 'image')} with the id of an earlier one: give each its own"
+            )
+        problems = _same_names(names)
         objects: dict[Any, list[ObjectPrompt]] = {entry.id: [] for entry in entries}
         files = {entry.id: entry.file_name for entry in entries}
         annotations = list(dataset.get("annotations", ()))
@@ -177,12 +183,20 @@ def _read_coco(path: Path) -> PromptSet:
                 values = {k: annotation[k] for k in ("bbox", "keypoints") if k in annotation}
                 problems.append(Problem("box: no numbers", files[image], own, shown(values)))
         images = [
-            ImagePrompts(
-                entry.file_name, tuple(objects[entry.id]), integer_or_none(entry.id), entry.size
-            )
+            ImagePrompts(entry.file_name, tuple(objects[entry.id]), entry.id, entry.size)
             for entry in entries
         ]
     return PromptSet(_named_once(images, problems), {n: i for i, n in names.items()}, problems)
+
+
+def _same_names(names: Mapping[int, str]) -> list[Problem]:
+    """Tell which categories have the name of another: a name stands for one, the last."""
+    used = {name: number for number, name in names.items()}
+    return [
+        Problem("category: name of another, mended", "", None, f"{name}: {number} is {used[name]}")
+        for number, name in names.items()
+        if used[name] != number
+    ]
 
 
 def _own_numbers(given: Sequence[int | None]) -> list[tuple[int, int | None]]:
@@ -238,11 +252,13 @@ def _named_once(images: list[ImagePrompts], problems: list[Problem]) -> list[Ima
         except AnnotationError as error:
             problems.append(Problem("image: unusable name", image.file_name, None, str(error)))
             continue
-        if image.file_name in seen:
+        # "./a.png" is "a.png", which has one record.
+        name = PurePosixPath(image.file_name).as_posix()
+        if name in seen:
             detail = f"{counted(len(image.objects), 'object')} left out"
             problems.append(Problem("image: listed twice", image.file_name, None, detail))
             continue
-        seen.add(image.file_name)
+        seen.add(name)
         kept.append(image)
     return kept
 
@@ -261,19 +277,30 @@ def _read_csv(path: Path) -> PromptSet:
             objects = rows.setdefault(values["image"], {})
             objects.setdefault(values.get("id") or number, []).append((number, values))
     images = []
-    numbers = Counter(str(key) for objects in rows.values() for key in objects)
+    own_ids = _csv_numbers(rows)
     for name, objects in rows.items():
         prompts = []
-        for key, group in objects.items():
-            unique = str(key).isdecimal() and numbers[str(key)] == 1
-            own = int(key) if unique and "id" in known else group[0][0]
+        for group in objects.values():
+            own = next(own_ids)
             try:
                 prompts.append(_csv_object(own, [values for _, values in group]))
-            except ValueError:
+            except (KeyError, ValueError):
                 shown = ", ".join(group[0][1].values())
                 problems.append(Problem("row: no numbers", name, own, shown))
         images.append(ImagePrompts(name, tuple(prompts)))
     return PromptSet(_named_once(images, problems), None, problems)
+
+
+def _csv_numbers(rows: Mapping[str, Mapping[Any, Any]]) -> Iterator[int]:
+    """Yield the number of each object: its id, if all are different whole numbers; else its row.
+
+    Ids that begin anew in each image would meet the numbers of rows.
+    """
+    keys = [key for objects in rows.values() for key in objects]
+    given = [int(k) for k in keys if isinstance(k, str) and k.isdecimal() and len(k) <= _DIGITS]
+    if len(given) == len(keys) and len(set(given)) == len(keys):
+        return iter(given)
+    return (group[0][0] for objects in rows.values() for group in objects.values())
 
 
 def _columns(names: Sequence[str]) -> dict[str, str]:
@@ -304,18 +331,24 @@ def _csv_object(number: int, rows: Sequence[Mapping[str, str]]) -> ObjectPrompt:
     for row in rows:
         if row.get("x0"):
             x0, y0 = float(row["x0"]), float(row["y0"])
-            if row.get("x1"):
+            if "x1" in row and "y1" in row:  # width and height may be those of the image
                 box = (x0, y0, float(row["x1"]), float(row["y1"]))
             else:
                 box = (x0, y0, x0 + float(row["w"]), y0 + float(row["h"]))
-        if row.get("x"):
-            points.append((float(row["x"]), float(row["y"]), int(row.get("point_label") or 1)))
+        if row.get("x") and "y" in row:
+            on = int(row.get("point_label") or 1)
+            if on not in (0, 1):
+                raise ValueError
+            points.append((float(row["x"]), float(row["y"]), on))
     label = next((row["label"] for row in rows if row.get("label")), None)
     return ObjectPrompt(number, label, box, tuple(points))
 
 
 def _read_yolo(folder: Path, image_folder: Path) -> PromptSet:
     names = read_names(folder / "data.yaml")
+    labels = folder / "labels"
+    if not labels.is_dir():
+        raise AnnotationError(f"{labels}: no such folder: put the text files of the boxes there")
     problems: list[Problem] = []
     images = []
     number = 0
@@ -325,7 +358,7 @@ def _read_yolo(folder: Path, image_folder: Path) -> PromptSet:
         label_name = stem_name(file_name, ".txt")
         found.add(label_name)
         objects = []
-        for line in _lines(folder / "labels" / label_name):
+        for line in _lines(labels / label_name):
             number += 1
             index, *values = line.split()
             try:
@@ -339,7 +372,6 @@ def _read_yolo(folder: Path, image_folder: Path) -> PromptSet:
                 continue
             objects.append(ObjectPrompt(number, names[category], box))
         images.append(ImagePrompts(file_name, tuple(objects), None, sizes[file_name]))
-    labels = folder / "labels"
     for path in sorted(labels.rglob("*.txt")):
         name = PurePosixPath(path.relative_to(labels).as_posix())
         if name not in found:

@@ -109,13 +109,17 @@ def area_from_rle(rle: Rle) -> int:
 
 
 def coco_encode_rle(rle: Rle) -> Rle:
-    """Encode run lengths as COCO's, ``counts`` a str for JSON (official coco_encode_rle)."""
+    """Encode run lengths as COCO's, ``counts`` a str for JSON (official coco_encode_rle).
+
+    Raises:
+        AnnotationError: not run lengths, or not of ``size``.
+    """
     from pycocotools import mask as coco
 
     if _is_coco(rle):
         return rle
     height, width = _size(rle)
-    counts = np.asarray(rle["counts"], np.uint32)
+    counts = _counts(rle).astype(np.uint32)
     encoded = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return {"size": [height, width], "counts": encoded["counts"].decode("ascii")}
 

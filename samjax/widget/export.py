@@ -15,7 +15,7 @@ from samjax.annotations import (
     write_npz,
     write_yolo,
 )
-from samjax.annotations.coco import write_dataset
+from samjax.annotations.coco import load_coco, write_dataset
 from samjax.annotations.records import FORMATS, new_record
 from samjax.engine.segmenter import Segmenter
 from samjax.errors import AnnotationError
@@ -68,6 +68,23 @@ def prompt_entry(each: Object, mask: FinishedMask, model: Segmenter) -> dict[str
     }
 
 
+def _keep_other_file(file: Path) -> None:
+    """Refuse to replace a file that is no export: the field for a path takes any name.
+
+    Raises:
+        AnnotationError: the file exists and is no COCO data set, or it is an input.
+    """
+    check_outputs([file])
+    if not file.is_file() or file.stat().st_size == 0:
+        return
+    try:
+        load_coco(file)
+    except (AnnotationError, ValueError, RecursionError):
+        raise AnnotationError(
+            f"{file} exists and is no COCO file: choose another name, or remove it"
+        ) from None
+
+
 def export(
     kind: str,
     path: str | os.PathLike[str],
@@ -109,6 +126,7 @@ def export(
             file = path if path.suffix and not path.is_dir() else path / "annotations.json"
             if not file.exists() and file.resolve() in {each.resolve() for each in inputs}:
                 raise AnnotationError(f"{file} is the saved state of an image; choose another name")
+            _keep_other_file(file)
             found = coco_dataset(images, names) if dataset is None else dataset
             return write_dataset(file, found)
         if kind == "yolo":

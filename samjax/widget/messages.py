@@ -167,6 +167,13 @@ KINDS: dict[str, dict[str, Check]] = {
 BY_NUMBER = frozenset(
     ("select", "delete", "merge", "subtract", "pick", "pick_many", "accept", "reject")
 )
+# Messages that mean a place in the image, or the object that is active in it.
+IN_IMAGE = frozenset(
+    (
+        *("click", "box", "brush", "reshape", "choose", "commit", "duplicate", "grow", "split"),
+        *("undo", "redo", "set_threshold"),
+    )
+)
 
 
 def request_of(content: Any) -> str | None:

@@ -77,6 +77,8 @@ class PageLink:
         else:
             if message.kind in messages.BY_NUMBER:
                 self._check_revision(message.revision)
+            elif message.kind in messages.IN_IMAGE:
+                self._check_image(message.revision)
             getattr(self._actions, message.kind)(**message.arguments)
 
     def _check_revision(self, revision: str | None) -> None:
@@ -92,6 +94,16 @@ class PageLink:
                     "not done: the objects got other numbers meanwhile, by another annotator on "
                     "this folder, or the image changed: look again and repeat it"
                 )
+
+    def _check_image(self, revision: str | None) -> None:
+        """Refuse what was done on another image: a click may follow "next image" at once.
+
+        Raises:
+            PromptError: ``revision`` is of another image.
+        """
+        controller = self._controller
+        if revision is not None and revision.split(".")[0] != str(controller.index):
+            raise PromptError("not done: the image changed meanwhile: look again and repeat it")
 
     def push(self) -> None:
         """Send what the page does not hold yet; called with the controller's lock held."""

@@ -101,6 +101,88 @@ def test_tables_of_boxes_and_points(tmp_path, images, header, rows, expected):
     assert each.id == (3 if "id" in header.split(",") else 1)
 
 
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("image,x0,y0,x1,y1", "a.png,1,2,,5"),
+        ("image,x0,y0,w", None),
+        ("image,x0,y0,x1,y1", "a.png,1,2,3"),
+        ("filename,width,height,xmin,ymin,xmax,ymax", "a.png,80,60,1,2,,5"),
+        ("image,x,y,x0,y0,w", "a.png,,,1,2,3"),
+        ("image,x,y,point_label", "a.png,5,6,2"),
+    ],
+)
+def test_a_row_without_all_numbers_is_told(tmp_path, images, header, row):
+    path = tmp_path / "a.csv"
+    path.write_text(f"{header}\n{row}\n")
+    if row is None:
+        with pytest.raises(AnnotationError, match="it needs image and"):
+            read_prompts(path, images)
+        return
+    found = read_prompts(path, images)
+    assert [each.objects for each in found.images] == [()]
+    assert [(p.kind, p.object) for p in found.problems] == [("row: no numbers", 1)]
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ("1 2 / 1 2 3", [1, 2, 3, 4, 5]),  # anew in each image: 3 alone would be number 3 twice
+        ("7 5 / 9 2 4", [7, 5, 9, 2, 4]),
+        ("7 5 / 9 . 4", [1, 2, 3, 4, 5]),
+        ("a b / c d e", [1, 2, 3, 4, 5]),
+        ("9" * 5000 + " 1 / 2 3 4", [1, 2, 3, 4, 5]),
+    ],
+)
+def test_ids_of_a_table_are_kept_if_each_has_one(tmp_path, images, ids, expected):
+    rows = ["image,id,x0,y0,x1,y1"]
+    for name, part in zip(("a.png", "sub/b.png"), ids.split("/"), strict=True):
+        rows += [f"{name},{each.strip('.')},10,20,30,40" for each in part.split()]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(rows))
+    found = read_prompts(path, images)
+    assert [each.id for image in found.images for each in image.objects] == expected
+
+
+def test_an_image_by_two_names_is_one(tmp_path, images):
+    path = tmp_path / "a.csv"
+    path.write_text("image,x0,y0,x1,y1\na.png,1,2,3,4\n./a.png,1,2,3,4\nsub//b.png,1,2,3,4\n")
+    found = read_prompts(path, images)
+    assert [each.file_name for each in found.images] == ["a.png", "sub//b.png"]
+    assert [p.kind for p in found.problems] == ["image: listed twice"]
+
+
+def test_categories_of_one_name_are_told(tmp_path, images):
+    path = coco(tmp_path, box(1, 10, 20, 30, 5))
+    content = json.loads(path.read_text())
+    content["categories"][1]["name"] = "cat"
+    path.write_text(json.dumps(content))
+    found = read_prompts(path, images)
+    assert found.categories == {"cat": 9}
+    assert [(p.kind, p.detail) for p in found.problems] == [
+        ("category: name of another, mended", "cat: 3 is 9")
+    ]
+
+
+def test_a_yolo_data_set_without_boxes_is_refused(tmp_path, images):
+    (tmp_path / "data.yaml").write_text("names: [cat]\n")
+    with pytest.raises(AnnotationError, match="labels: no such folder"):
+        read_prompts(tmp_path, images)
+
+
+def test_ids_of_images_are_kept_or_refused(tmp_path, images):
+    path = coco(tmp_path)
+    content = json.loads(path.read_text())
+    for image, name in zip(content["images"], ("left", "right"), strict=True):
+        image["id"] = name
+    path.write_text(json.dumps(content))
+    assert [each.id for each in read_prompts(path, images).images] == ["left", "right"]
+    content["images"][1]["id"] = "left"
+    path.write_text(json.dumps(content))
+    with pytest.raises(AnnotationError, match="1 image with the id of an earlier one"):
+        read_prompts(path, images)
+
+
 def test_yolo_boxes_and_polygons(tmp_path, images):
     (tmp_path / "labels/sub").mkdir(parents=True)
     (tmp_path / "data.yaml").write_text("names: [cat, dog]\n")

@@ -139,3 +139,9 @@ def test_what_is_no_segmentation_is_named(segmentation, message):
 def test_an_unknown_output_mode_lists_the_modes():
     with pytest.raises(AnnotationError, match="binary_mask, uncompressed_rle, coco_rle"):
         convert_segmentation(np.ones((2, 2), bool), "png")
+
+
+@pytest.mark.parametrize("counts", [[-5, 11], [5, 6], [1.5, 4.5, "x"], [[6]]])
+def test_encoding_refuses_what_are_no_runs(counts):
+    with pytest.raises(AnnotationError, match=r"do not add up to 2 x 3 pixels"):
+        to_coco_rle({"size": [2, 3], "counts": counts})

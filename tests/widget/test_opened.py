@@ -318,6 +318,17 @@ def test_the_source_is_never_replaced(small, annotator, folder):
     assert (folder / "coco.json").read_bytes() == (folder / "a.png.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("content", ['{"cells": []}', "a text", "[]"])
+def test_a_file_that_is_no_export_is_never_replaced(annotator, folder, content):
+    notebook = folder / "work.ipynb"
+    notebook.write_text(content)
+    with pytest.raises(AnnotationError, match="exists and is no COCO file: choose another name"):
+        annotator.export("coco", notebook)
+    assert notebook.read_text() == content
+    path = annotator.export("coco", folder / "out.json")
+    assert annotator.export("coco", path) == path  # an earlier export is
+
+
 def test_a_data_set_comes_through_unchanged(small, tmp_path):
     """Open a whole COCO data set and export it; COCO_FOLDER names another than the drawn one.
 

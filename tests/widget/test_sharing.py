@@ -249,6 +249,35 @@ def test_a_message_for_another_image_is_refused(small, images):
     assert "or the image changed: look again" in annotator.status
 
 
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("click", {"x": 20, "y": 20, "label": 1}),
+        ("box", {"x0": 5, "y0": 5, "x1": 30, "y1": 30, "new": True}),
+        ("brush", {"points": [[20, 20]], "radius": 5, "add": True}),
+        ("grow", {"pixels": 1}),
+        ("undo", {}),
+    ],
+)
+def test_what_was_done_on_the_image_before_is_not_done_on_this_one(small, images, kind, arguments):
+    annotator = samjax.Annotator(small, images).wait()
+    annotator.go(1)
+    annotator.click(20, 20)
+    before = annotator.prompts
+    annotator.go(0)
+    sent = listening(annotator)
+    seen = sent[-1]["revision"]
+    annotator._on_message(annotator, {"kind": "next_image", "revision": seen}, [])
+    annotator.wait()
+    annotator._on_message(annotator, {"kind": kind, "revision": seen, **arguments}, [])
+    assert "not done: the image changed meanwhile" in annotator.status
+    assert str(annotator.prompts) == str(before)
+    # The page has heard of the other image: now it is meant.
+    seen = sent[-1]["revision"]
+    annotator._on_message(annotator, {"kind": kind, "revision": seen, **arguments}, [])
+    assert "not done" not in annotator.status
+
+
 def test_a_file_without_a_checksum_is_told(small, images, tmp_path):
     one = samjax.Annotator(small, images[:1], path=tmp_path)
     one.click(20, 20)

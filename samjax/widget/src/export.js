@@ -58,6 +58,13 @@ export class ExportDialog {
     this.#path.addEventListener("input", () => {
       this.#server.checked = true;
     });
+    // JupyterLab keeps Enter from submitting the form.
+    this.node.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.isComposing) return;
+      if (event.target instanceof HTMLButtonElement) return;
+      event.preventDefault();
+      this.#submit();
+    });
     this.node.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();

@@ -22,7 +22,7 @@ const SLIDER_KEYS = /(Arrow\w+|Home|End|Page\w+)$/;
 const isSlider = (target) => target.matches("input[type=range]");
 
 /** @param {Element} target */
-const isTextField = (target) =>
+export const isTextField = (target) =>
   target.matches("textarea, select, [contenteditable], input:not([type=range], [type=checkbox])");
 
 export class Keyboard {
@@ -91,7 +91,7 @@ export class Keyboard {
     event.preventDefault();
     event.stopPropagation();
     this.page.run(command, key);
-    if (!isSlider(target)) this.page.focus();
+    if (!isSlider(target)) this.page.focusUnlessField();
   }
 
   /**

@@ -15,7 +15,7 @@ import { helpPanel } from "./help.js";
 import { Hover } from "./hover.js";
 import { ImageList } from "./images.js";
 import { Kernel } from "./kernel.js";
-import { Keyboard } from "./keyboard.js";
+import { isTextField, Keyboard } from "./keyboard.js";
 import { Painter } from "./painter.js";
 import { ClassPanel, ObjectPanel } from "./panels.js";
 import { Pointer } from "./pointer.js";
@@ -182,6 +182,13 @@ export class Page {
     this.canvas.focus({ preventScroll: true });
   }
 
+  /** Give the canvas the focus, unless a command has just opened a field to type in. */
+  focusUnlessField() {
+    const { activeElement } = /** @type {Document | ShadowRoot} */ (this.root.getRootNode());
+    const typing = activeElement && this.root.contains(activeElement) && isTextField(activeElement);
+    if (!typing) this.focus();
+  }
+
   /** Bring everything but the canvas in line with the state. */
   refresh() {
     const { state, root, veil } = this;
@@ -267,12 +274,18 @@ export class Page {
   }
 
   #listen() {
+    // JupyterLab looks for this from the focus upwards, until a shortcut fits: "d, d" in a list
+    // of choices would delete the cell.
+    this.root.addEventListener("focusin", ({ target }) => {
+      if (target instanceof Element) target.setAttribute("data-lm-suppress-shortcuts", "true");
+    });
     this.veil.addEventListener("click", () => {
       if (this.state.gone) this.kernel.send("hello");
     });
     this.root.addEventListener("click", (event) => {
       const { target } = event;
-      if (target instanceof Element && target.closest("button, .samjax-help")) this.focus();
+      if (!(target instanceof Element) || !target.closest("button, .samjax-help")) return;
+      this.focusUnlessField();
     });
     this.root.addEventListener("contextmenu", (event) => {
       if (event.target instanceof Element && event.target.matches("input")) return;

@@ -110,7 +110,7 @@ export class ClassPanel {
   /** @param {KeyboardEvent} event */
   #onKey(event) {
     event.stopPropagation();
-    if (event.key !== "Enter" && event.key !== "Escape") return;
+    if (event.isComposing || (event.key !== "Enter" && event.key !== "Escape")) return;
     const name = this.#entry.value.trim();
     const old = this.#renamed;
     if (event.key === "Enter" && name && old === null) this.page.kernel.send("label", { name });

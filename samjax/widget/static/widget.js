@@ -8,7 +8,7 @@ this.scale+this.y]}toPixel([t,e]){return[(t-this.x)/this.scale-.5,(e-this.y)/thi
 !1}move(t,e){this.x+=t,this.y+=e,this.fitted=!1}hold(t,e,s,o){this.x=Math.min(s-40,Math.max(40-t*this.scale,this.x)),this.
 y=Math.min(o-40,Math.max(40-e*this.scale,this.y))}};function P([i,t],{width:e,height:s}){return i>=-.5&&t>=-.5&&i<=e-.5&&
 t<=s-.5}function j([i,t],{width:e,height:s}){let o=(n,r)=>Math.min(r-1,Math.max(0,Math.round(n)));return[o(i,e),o(t,s)]}
-function $([i,t]){return[Math.round(i*100)/100,Math.round(t*100)/100]}function I(i,t){return[Math.min(i[0],t[0]),Math.min(
+function L([i,t]){return[Math.round(i*100)/100,Math.round(t*100)/100]}function I(i,t){return[Math.min(i[0],t[0]),Math.min(
 i[1],t[1]),Math.max(i[0],t[0]),Math.max(i[1],t[1])]}var D=class{#t=null;#e=0;#s=0;constructor(t){this.page=t}get sliding(){return this.#t!==null}forget(){this.#t=null}answered(t){
 if(t.request!==this.#t)return;this.#t=null,this.#e!==this.#s&&t.status.level!=="error"&&this.slide(this.#e)}settle(){this.#t!==
 null&&this.#e!==this.#s&&this.#i()}#i(){this.#s=this.#e,this.#t=this.page.kernel.send("set_threshold",{threshold:this.#e})}click(t,e){
@@ -35,41 +35,41 @@ n,String(r));return o.append(...s),o}function S(i){let t=i.getContext("2d");if(!
 2D canvas");return t}function E(i,t,{min:e,max:s,step:o,value:n},r){let a=c("input",i,{type:"range",min:e,max:s,step:o,"\
 aria-label":t});a.value=String(n);let h=c("output","",{},[String(n)]);return a.addEventListener("input",()=>{h.textContent=
 a.value,r(Number(a.value))}),{row:c("label","samjax-slider",{},[c("span","",{},[t]),a,h]),set:p=>{a.matches(":active")||
-(a.value=String(p),h.textContent=String(p))},from:p=>a.setAttribute("min",String(p))}}function L(i,t,e,s,o){let n=new Map;
+(a.value=String(p),h.textContent=String(p))},from:p=>a.setAttribute("min",String(p))}}function $(i,t,e,s,o){let n=new Map;
 for(let a of i.children)n.set(a.dataset.key,a);let r=i.firstElementChild;for(let a of t){let h=e(a),l=n.get(h);n.delete(
 h),l||(l=s(a),l.dataset.key=h),l===r?r=r.nextElementSibling:i.insertBefore(l,r),o(l,a)}for(let a of n.values())a.remove()}
-function g(i,t){i.textContent!==t&&(i.textContent=t)}function lt(i){let t=i;for(;t;){let e=getComputedStyle(t).backgroundColor.
+function g(i,t){i.textContent!==t&&(i.textContent=t)}function ct(i){let t=i;for(;t;){let e=getComputedStyle(t).backgroundColor.
 match(/[\d.]+/g)?.map(Number)??[];if(e.length>=3&&(e.length===3||e[3]>.5)){let[o,n,r]=e;return .299*o+.587*n+.114*r<128?
 "dark":"light"}let s=t.getRootNode();t=t.parentElement??(s instanceof ShadowRoot?s.host:null)}return matchMedia("(prefer\
 s-color-scheme: dark)").matches?"dark":"light"}function A(i){let t=ArrayBuffer.isView(i)?i:new Uint8Array(i),{byteOffset:e,byteLength:s}=t;return new Uint32Array(t.buffer.
-slice(e,e+s))}function ct(i,t,e){let s=Array.from({length:e},()=>[]),o=0;for(let n=0;n<i.length;n++){let r=o+i[n];if(n%2)
-for(let a=o;a<r;){let h=Math.floor(a/t),l=Math.min(r,(h+1)*t);s[h].push(a-h*t,l-h*t),a=l}o=r}return s}function dt(i){let t=null;
+slice(e,e+s))}function dt(i,t,e){let s=Array.from({length:e},()=>[]),o=0;for(let n=0;n<i.length;n++){let r=o+i[n];if(n%2)
+for(let a=o;a<r;){let h=Math.floor(a/t),l=Math.min(r,(h+1)*t);s[h].push(a-h*t,l-h*t),a=l}o=r}return s}function ut(i){let t=null;
 for(let e=0;e<i.length;e++){let s=i[e];if(!s.length)continue;let o=s[s.length-1];t=t?[Math.min(t[0],s[0]),t[1],Math.max(
-t[2],o),e+1]:[s[0],e,o,e+1]}return t}function Ut(i,t){let e=[],s=0,o=0;for(;s<i.length||o<t.length;){let n=s<i.length?i[s]:
+t[2],o),e+1]:[s[0],e,o,e+1]}return t}function Ft(i,t){let e=[],s=0,o=0;for(;s<i.length||o<t.length;){let n=s<i.length?i[s]:
 Number.POSITIVE_INFINITY,r=o<t.length?t[o]:Number.POSITIVE_INFINITY;n!==r&&e.push(Math.min(n,r)),n<=r&&s++,r<=n&&o++}return e}
-function B(i,t){let e=new Map,s=[];for(let o=0;o<=i.length;o++){let n=i[o]??[];if(!n.length&&!s.length)continue;let r=Ut(
+function B(i,t){let e=new Map,s=[];for(let o=0;o<=i.length;o++){let n=i[o]??[];if(!n.length&&!s.length)continue;let r=Ft(
 s,n);for(let h=0;h<r.length;h+=2)t(r[h],o,r[h+1],o);let a=new Set(n);for(let[h,l]of e)a.has(h)||(t(h,l,h,o),e.delete(h));
-for(let h of n)e.has(h)||e.set(h,o);s=n}}function ut(i,t,e,s){let o=new Uint16Array(e*s),n=t.map((r,a)=>a).sort((r,a)=>t[a]-
-t[r]);for(let r of n){let a=i[r],h=0;for(let l=0;l<a.length;l++)l%2&&o.fill(r+1,h,h+a[l]),h+=a[l]}return o}function pt(i,t,e){
-let s=i[e];if(!s)return!1;let o=0;for(;o<s.length&&s[o]<=t;)o++;return o%2===1}function ft(i){let t=0;for(let e of i)for(let s=0;s<
+for(let h of n)e.has(h)||e.set(h,o);s=n}}function pt(i,t,e,s){let o=new Uint16Array(e*s),n=t.map((r,a)=>a).sort((r,a)=>t[a]-
+t[r]);for(let r of n){let a=i[r],h=0;for(let l=0;l<a.length;l++)l%2&&o.fill(r+1,h,h+a[l]),h+=a[l]}return o}function ft(i,t,e){
+let s=i[e];if(!s)return!1;let o=0;for(;o<s.length&&s[o]<=t;)o++;return o%2===1}function mt(i){let t=0;for(let e of i)for(let s=0;s<
 e.length;s+=2)t+=e[s+1]-e[s];return t}function rt(i){return new Uint32Array(new Uint8Array([...i,255]).buffer)[0]}var x=class{#t;#e;#s="";#i;constructor(t,e,s){
-this.rows=ct(t,e,s),this.box=dt(this.rows),this.width=e,this.height=s}get area(){return this.#i??=ft(this.rows),this.#i}at(t,e){
-return pt(this.rows,Math.floor(t*this.width),Math.floor(e*this.height))}get outline(){if(!this.#t){let t=new Path2D;B(this.
+this.rows=dt(t,e,s),this.box=ut(this.rows),this.width=e,this.height=s}get area(){return this.#i??=mt(this.rows),this.#i}at(t,e){
+return ft(this.rows,Math.floor(t*this.width),Math.floor(e*this.height))}get outline(){if(!this.#t){let t=new Path2D;B(this.
 rows,(e,s,o,n)=>{t.moveTo(e,s),t.lineTo(o,n)}),this.#t=t}return this.#t}fill(t){if(!this.box)return null;let e=t.join();
 if(this.#e&&this.#s===e)return this.#e;let[s,o,n,r]=this.box,a=document.createElement("canvas");a.width=n-s,a.height=r-o;
 let h=S(a),l=h.createImageData(a.width,a.height),d=new Uint32Array(l.data.buffer),u=rt(t);for(let p=o;p<r;p++){let f=this.
 rows[p],m=(p-o)*a.width-s;for(let b=0;b<f.length;b+=2)d.fill(u,m+f[b],m+f[b+1])}return h.putImageData(l,0,0),this.#s=e,this.#e=
-a,a}};function gt(i){let t=[new Map,new Map];B(i,(n,r,a,h)=>{let l=r===h?0:1;t[l].set(`${n},${r}`,[a,h]),t[l].set(`${a},${h}`,
+a,a}};function bt(i){let t=[new Map,new Map];B(i,(n,r,a,h)=>{let l=r===h?0:1;t[l].set(`${n},${r}`,[a,h]),t[l].set(`${a},${h}`,
 [n,r])});let e=[],[s,o]=t;for(let n of s.keys()){let r=[],a=n;for(;s.has(a);){let h=s.get(a);s.delete(a),s.delete(h.join());
-let l=o.get(h.join());r.push(h,l),a=l.join()}r.length&&e.push(r)}return e}function bt(i,t){if(i.length<5)return i;let e=0;
-for(let r=1;r<i.length;r++)at(i[r],i[0])>at(i[e],i[0])&&(e=r);let s=mt(i.slice(0,e+1),t),o=mt([...i.slice(e),i[0]],t),n=[
-...s.slice(0,-1),...o.slice(0,-1)];return n.length<3?i:n}function mt(i,t){let e=new Uint8Array(i.length);e[0]=e[i.length-
-1]=1;let s=[[0,i.length-1]];for(let o=s.pop();o;o=s.pop()){let[n,r]=o,a=t,h=-1;for(let l=n+1;l<r;l++){let d=wt(i[l],i[n],
+let l=o.get(h.join());r.push(h,l),a=l.join()}r.length&&e.push(r)}return e}function wt(i,t){if(i.length<5)return i;let e=0;
+for(let r=1;r<i.length;r++)at(i[r],i[0])>at(i[e],i[0])&&(e=r);let s=gt(i.slice(0,e+1),t),o=gt([...i.slice(e),i[0]],t),n=[
+...s.slice(0,-1),...o.slice(0,-1)];return n.length<3?i:n}function gt(i,t){let e=new Uint8Array(i.length);e[0]=e[i.length-
+1]=1;let s=[[0,i.length-1]];for(let o=s.pop();o;o=s.pop()){let[n,r]=o,a=t,h=-1;for(let l=n+1;l<r;l++){let d=kt(i[l],i[n],
 i[r]);d>a&&(a=d,h=l)}h<0||(e[h]=1,s.push([n,h],[h,r]))}return i.filter((o,n)=>e[n])}function at(i,t){return Math.hypot(i[0]-
-t[0],i[1]-t[1])}function wt([i,t],e,s){let[o,n]=[s[0]-e[0],s[1]-e[1]],r=o*o+n*n,a=r?((i-e[0])*o+(t-e[1])*n)/r:0,h=Math.min(
-1,Math.max(0,a));return Math.hypot(i-e[0]-h*o,t-e[1]-h*n)}function kt(i,t,e,s){let o=e,n=null;return i.forEach((r,a)=>{r.
-forEach((h,l)=>{let d=at(h,t);d>o||(o=d,n={ring:a,vertex:l,edge:!1})})}),n||(o=s,i.forEach((r,a)=>{r.forEach((h,l)=>{let d=wt(
-t,h,r[(l+1)%r.length]);d>o||(o=d,n={ring:a,vertex:l,edge:!0})})}),n)}function vt(i,[t,e]){let s=!1;return i.forEach(([o,
+t[0],i[1]-t[1])}function kt([i,t],e,s){let[o,n]=[s[0]-e[0],s[1]-e[1]],r=o*o+n*n,a=r?((i-e[0])*o+(t-e[1])*n)/r:0,h=Math.min(
+1,Math.max(0,a));return Math.hypot(i-e[0]-h*o,t-e[1]-h*n)}function vt(i,t,e,s){let o=e,n=null;return i.forEach((r,a)=>{r.
+forEach((h,l)=>{let d=at(h,t);d>o||(o=d,n={ring:a,vertex:l,edge:!1})})}),n||(o=s,i.forEach((r,a)=>{r.forEach((h,l)=>{let d=kt(
+t,h,r[(l+1)%r.length]);d>o||(o=d,n={ring:a,vertex:l,edge:!0})})}),n)}function xt(i,[t,e]){let s=!1;return i.forEach(([o,
 n],r)=>{let[a,h]=i[(r+1)%i.length];n>e!=h>e&&t<(a-o)*(e-n)/(h-n)+o&&(s=!s)}),s}function Wt(i){let t=i*137.508%360,e=s=>{let o=(s+t/30)%12;return Math.round(255*(.58-.38*Math.max(-1,Math.min(o-3,9-o,1))))};
 return[e(0),e(8),e(4)]}var U=class{floor=0;#t=c("span");#e=E("samjax-score","IoU from",{min:0,max:1,step:.01,value:0},t=>{
 this.floor=t,this.#i(),this.page.painter.paint()});node=c("div","samjax-automatic",{hidden:""},[this.#e.row,this.#t]);#s=c(
@@ -85,35 +85,35 @@ loaded;this.loaded=this.load(t,A(e)),this.loaded.runs.length||(this.picking=!1),
 t.scores)||(this.floor=t.floor),this.#e.from(t.least),this.#e.set(this.floor),this.#i(),this.page.refresh(),this.page.painter.
 paint()}load(t,e){let s=0,o=t.runs.map(l=>(s+=l,e.subarray(s-l,s))),[n,r]=t.size,a=document.createElement("canvas");a.width=
 r,a.height=n;let h=[];return{...t,runs:o,map:new Uint16Array(0),canvas:a,masks:h}}#i(){let{loaded:t,floor:e}=this;if(!t)
-return;let{scores:s,areas:o,canvas:n}=t,r=s.map(f=>f>=e),a=t.runs.map((f,m)=>r[m]?f:[]);t.map=ut(a,o,n.width,n.height);let h=S(
+return;let{scores:s,areas:o,canvas:n}=t,r=s.map(f=>f>=e),a=t.runs.map((f,m)=>r[m]?f:[]);t.map=pt(a,o,n.width,n.height);let h=S(
 n),l=h.createImageData(n.width,n.height),d=new Uint32Array(l.data.buffer),u=a.map((f,m)=>rt(Wt(m))),{map:p}=t;for(let f=0;f<
 p.length;f++)p[f]&&(d[f]=u[p[f]-1]);h.putImageData(l,0,0),g(this.#t,`${r.filter(Boolean).length} of ${s.length} masks`),
 this.pointed=0}refresh(){this.node.hidden=!this.choosing,this.field.hidden=!this.page.state.told?.detector}inside(t){let{
 here:e}=this,{image:s}=this.page.state;if(!e||!s)return[];let[o,n]=e.size,[r,a]=[s.width/n,s.height/o],h=new Uint32Array(
 e.scores.length+1),l=new Uint32Array(e.scores.length+1),d=Math.max(1,Math.round(Math.max(n,o)/512));for(let u=0;u<o;u+=d)
-for(let p=0;p<n;p+=d){let f=e.map[u*n+p];if(!f)continue;h[f]++;let m=[(p+.5)*r-.5,(u+.5)*a-.5];vt(t,m)&&l[f]++}return e.
+for(let p=0;p<n;p+=d){let f=e.map[u*n+p];if(!f)continue;h[f]++;let m=[(p+.5)*r-.5,(u+.5)*a-.5];xt(t,m)&&l[f]++}return e.
 scores.flatMap((u,p)=>l[p+1]>.6*h[p+1]?[p]:[])}at([t,e]){let{here:s}=this,{image:o}=this.page.state;if(!s||!o)return 0;let[
 n,r]=s.size,a=Math.floor((t+.5)*r/o.width),h=Math.floor((e+.5)*n/o.height);return h<0||a<0||h>=n||a>=r?0:s.map[h*r+a]}point(t){
 let{image:e}=this.page.state,s=t&&e&&P(t,e)?this.at(t):0;if(s===this.pointed)return;this.pointed=s;let o=this.here?.scores[s-
 1],n=this.here?.labels[s-1]??`Automatic mask ${s}`;o!==void 0&&this.page.say(`${n}, IoU ${o.toFixed(2)}`),this.page.painter.
 paint()}get chosen(){let{here:t,pointed:e}=this;return!t||!e?null:(t.masks[e-1]??=new x(t.runs[e-1],t.size[1],t.size[0]),
-t.masks[e-1])}};function xt(i,t,{points:e,radius:s,add:o},n){i.save(),i.lineCap="round",i.lineJoin="round",i.lineWidth=2*s*t.scale,i.strokeStyle=
+t.masks[e-1])}};function yt(i,t,{points:e,radius:s,add:o},n){i.save(),i.lineCap="round",i.lineJoin="round",i.lineWidth=2*s*t.scale,i.strokeStyle=
 o?`rgba(${n}, 0.6)`:"rgba(15, 23, 42, 0.55)",i.beginPath(),i.moveTo(...t.toCss(e[0]));for(let r of e)i.lineTo(...t.toCss(
-r));i.stroke(),i.restore()}function yt(i,t,[e,s,o,n]){let[r,a]=t.toCss([e,s]),[h,l]=t.toCss([o,n]);i.save(),i.lineWidth=
+r));i.stroke(),i.restore()}function Mt(i,t,[e,s,o,n]){let[r,a]=t.toCss([e,s]),[h,l]=t.toCss([o,n]);i.save(),i.lineWidth=
 3.5,i.strokeStyle="rgba(15, 23, 42, 0.5)",i.strokeRect(r,a,h-r,l-a),i.lineWidth=1.5,i.strokeStyle="#fff",i.setLineDash([
-7,4]),i.strokeRect(r,a,h-r,l-a),i.restore()}function Mt(i,t,e,s){let[o,n]=t.toCss(e),r=a=>{if(i.beginPath(),s)i.arc(o,n,
+7,4]),i.strokeRect(r,a,h-r,l-a),i.restore()}function jt(i,t,e,s){let[o,n]=t.toCss(e),r=a=>{if(i.beginPath(),s)i.arc(o,n,
 a,0,2*Math.PI);else{let h=a*1.2;i.moveTo(o,n-h),i.lineTo(o+h,n),i.lineTo(o,n+h),i.lineTo(o-h,n),i.closePath()}};i.save(),
 i.shadowColor="rgba(0, 0, 0, 0.45)",i.shadowBlur=4,i.fillStyle="#fff",r(8.5),i.fill(),i.shadowColor="transparent",i.fillStyle=
 s?"#16a34a":"#dc2626",r(6.8),i.fill(),i.strokeStyle="#fff",i.lineWidth=1.8,i.beginPath(),i.moveTo(o-3.2,n),i.lineTo(o+3.2,
-n),s&&(i.moveTo(o,n-3.2),i.lineTo(o,n+3.2)),i.stroke(),i.restore()}function jt(i,t,e){i.save(),i.beginPath();for(let s of e)
+n),s&&(i.moveTo(o,n-3.2),i.lineTo(o,n+3.2)),i.stroke(),i.restore()}function St(i,t,e){i.save(),i.beginPath();for(let s of e)
 i.lineTo(...t.toCss(s));i.closePath(),i.fillStyle="rgba(255, 255, 255, 0.15)",i.fill(),i.lineWidth=3.5,i.strokeStyle="rg\
-ba(15, 23, 42, 0.5)",i.stroke(),i.lineWidth=1.5,i.strokeStyle="#fff",i.setLineDash([7,4]),i.stroke(),i.restore()}function St(i,t,e){
+ba(15, 23, 42, 0.5)",i.stroke(),i.lineWidth=1.5,i.strokeStyle="#fff",i.setLineDash([7,4]),i.stroke(),i.restore()}function Et(i,t,e){
 i.save();for(let[s,o]of[["rgba(15, 23, 42, 0.6)",3.5],["#fff",1.5]]){i.strokeStyle=s,i.lineWidth=o,i.beginPath();for(let n of e){
 i.moveTo(...t.toCss(n[n.length-1]));for(let r of n)i.lineTo(...t.toCss(r))}i.stroke()}i.fillStyle="#fff",i.strokeStyle="\
 rgba(15, 23, 42, 0.8)",i.lineWidth=1.25,i.beginPath();for(let s of e)for(let o of s){let[n,r]=t.toCss(o);i.rect(n-3,r-3,
-6,6)}i.fill(),i.stroke(),i.restore()}function Et(i,[t,e],{ring:s,cross:o}){i.save();for(let[n,r]of[["rgba(15, 23, 42, 0.\
+6,6)}i.fill(),i.stroke(),i.restore()}function Ct(i,[t,e],{ring:s,cross:o}){i.save();for(let[n,r]of[["rgba(15, 23, 42, 0.\
 6)",3],["#fff",1.25]]){if(i.strokeStyle=n,i.lineWidth=r,i.beginPath(),s!==null&&i.arc(t,e,s,0,2*Math.PI),o)for(let[a,h]of[
-[1,0],[-1,0],[0,1],[0,-1]])i.moveTo(t+4*a,e+4*h),i.lineTo(t+14*a,e+14*h);i.stroke()}i.restore()}var ht=[30,144,255],Kt=[59,130,246],Ht=[255,255,255],W=class{#t=null;#e=!1;#s=!0;#i="";#o=[];constructor(t){this.page=t,
+[1,0],[-1,0],[0,1],[0,-1]])i.moveTo(t+4*a,e+4*h),i.lineTo(t+14*a,e+14*h);i.stroke()}i.restore()}var ht=[30,144,255],Kt=[59,130,246],Ht=[255,255,255],F=class{#t=null;#e=!1;#s=!0;#i="";#o=[];constructor(t){this.page=t,
 this.canvas=t.canvas,this.context=S(t.canvas),this.base=document.createElement("canvas")}get#n(){return this.page.state.
 fills?this.page.state.opacity:0}paint(){this.#t??=requestAnimationFrame(()=>this.paintNow())}newImage(){this.#e=!1,this.#s=
 !0}spoil(){this.#s=!0}close(){this.#t&&cancelAnimationFrame(this.#t)}paintNow(){this.#t&&cancelAnimationFrame(this.#t),this.#t=
@@ -128,8 +128,8 @@ round(100*n.scale)}%`,s.root.dataset.decoded=String(o.told.replies))}#r(t,e,s){l
 colour:nt})=>[v.id,z,nt,r.selected.has(v.id)].join()),p=[t,e,h?.index,a.scale,a.x,a.y],f=[n.root.dataset.theme,d,r.outlines,
 r.brightness,r.contrast],m=[...p,...f].join(),b=m===this.#i&&!this.#s,w=this.#o,k=b&&w.length<=u.length&&w.every((v,z)=>v===
 u[z]);this.#i=m,this.#o=u,this.#s=!1;let M=S(o);if(k||(o.width=t,o.height=e,h&&this.#a(M,h,s)),!!h){M.setTransform(s,0,0,
-s,0,0);for(let{each:v,mask:z,colour:nt}of l.slice(k?w.length:0)){let Bt=r.selected.has(v.id)?{width:3,outline:!0,dash:[7,
-5]}:{width:1.5};this.#h(z,nt,{context:M,opacity:d,...Bt})}}}#a(t,e,s){let{state:o,view:n}=this.page;t.setTransform(s,0,0,
+s,0,0);for(let{each:v,mask:z,colour:nt}of l.slice(k?w.length:0)){let Ut=r.selected.has(v.id)?{width:3,outline:!0,dash:[7,
+5]}:{width:1.5};this.#h(z,nt,{context:M,opacity:d,...Ut})}}}#a(t,e,s){let{state:o,view:n}=this.page;t.setTransform(s,0,0,
 s,0,0),t.imageSmoothingEnabled=n.scale*s<3,t.imageSmoothingQuality="high";let[r,a]=[e.width*n.scale,e.height*n.scale];t.
 shadowColor="rgba(0, 0, 0, 0.22)",t.shadowBlur=5*s,t.fillStyle="#808080",t.fillRect(n.x+1,n.y+1,r-2,a-2),t.shadowColor="\
 transparent",(o.brightness!==1||o.contrast!==1)&&(t.filter=`brightness(${o.brightness}) contrast(${o.contrast})`),t.drawImage(
@@ -143,16 +143,16 @@ let n=e.chosen;n&&this.#h(n,Ht,{opacity:.35,outline:!0})}let o=t.held.find(({eac
 o.mask,o.colour,{width:2.5}),t.preview&&!t.marks.length&&!s&&this.#h(t.preview,Kt,{opacity:.3,width:1.5,outline:!0})}#c(t){
 let{context:e}=this,{state:s,view:o}=this.page;if(!s.image)return;e.save(),e.imageSmoothingEnabled=!1,e.globalAlpha=.4;let n=[
 s.image.width*o.scale,s.image.height*o.scale];e.drawImage(t,o.x,o.y,...n),e.restore()}#d(){let{context:t}=this,{state:e,
-view:s,automatic:o,editor:n}=this.page,r=e.active,{drag:a}=e,h=[...e.marks];if(n.on&&!o.choosing)St(t,s,n.rings);else if(r&&
+view:s,automatic:o,editor:n}=this.page,r=e.active,{drag:a}=e,h=[...e.marks];if(n.on&&!o.choosing)Et(t,s,n.rings);else if(r&&
 !o.choosing){r.box&&h.push({kind:"box",box:r.box});for(let[d,u,p]of r.points)h.push({kind:"point",point:[d,u],label:p})}
 (a?.kind==="click"||a?.kind==="cursor")&&a.box&&h.push({kind:"box",box:a.box}),a?.kind==="stroke"&&h.push(a),a?.kind==="\
-lasso"&&a.points.length>1&&jt(t,s,a.points);let l=r?e.colourOf(r):ht;for(let d of h)d.kind==="stroke"&&xt(t,s,d,l);for(let d of h)
-d.kind==="box"&&yt(t,s,d.box);for(let d of h)d.kind==="point"&&Mt(t,s,d.point,d.label)}#u(){let{state:t,view:e,automatic:s}=this.
+lasso"&&a.points.length>1&&St(t,s,a.points);let l=r?e.colourOf(r):ht;for(let d of h)d.kind==="stroke"&&yt(t,s,d,l);for(let d of h)
+d.kind==="box"&&Mt(t,s,d.box);for(let d of h)d.kind==="point"&&jt(t,s,d.point,d.label)}#u(){let{state:t,view:e,automatic:s}=this.
 page,o=t.mode==="brush"||t.mode==="erase",n=t.cursor?e.toCss(t.cursor):t.mouse;if(!n||s.choosing||!o&&!t.cursor)return;let r=o?
-t.radius:null;Et(this.context,n,{ring:r,cross:!!t.cursor})}};var K=class{node=c("div","samjax-candidates",{role:"group","aria-label":"Masks"});#t=null;constructor(t){this.page=t}forget(){
+t.radius:null;Ct(this.context,n,{ring:r,cross:!!t.cursor})}};var W=class{node=c("div","samjax-candidates",{role:"group","aria-label":"Masks"});#t=null;constructor(t){this.page=t}forget(){
 this.#t=null}refresh(){let{state:t}=this.page,{told:e,thumbnails:s,active:o}=t;if(!e)return;let{candidates:n}=e,r=o?t.colourOf(
 o):ht,a=n?JSON.stringify([n.scores,n.rank,s?.key,r]):"";if(a===this.#t)return;this.#t=a;let h=Math.max(3,n?.scores.length??
-0);L(this.node,Array.from({length:h},(l,d)=>d),l=>`${l}${n&&l<n.scores.length?"":" none"}`,l=>this.#e(l),(l,d)=>{n&&d<n.
+0);$(this.node,Array.from({length:h},(l,d)=>d),l=>`${l}${n&&l<n.scores.length?"":" none"}`,l=>this.#e(l),(l,d)=>{n&&d<n.
 scores.length&&this.#s(l,n,d,r)})}#e(t){let e=this.page.state.told?.candidates;if(!e||t>=e.scores.length)return c("div",
 "samjax-place");let s=c("button","samjax-candidate",{type:"button","data-candidate":t,title:"Take this mask (M)"},[c("ca\
 nvas","",{"aria-hidden":"true"}),c("small")]);return s.addEventListener("click",()=>this.page.kernel.send("choose",{index:t})),
@@ -160,13 +160,13 @@ s}#s(t,{scores:e,rank:s},o,n){let[r,a]=t.children,h=e[o].toFixed(2);t.setAttribu
 "aria-label",`Mask ${o+1} of ${e.length}, IoU ${h}`),g(a,h),this.#i(r,o,n)}#i(t,e,s){let{thumbnails:o,image:n}=this.page.
 state;if(!o||e>=o.masks.length)return;let{masks:r,size:a,region:h}=o,[l,d]=a;t.width=d,t.height=l;let u=S(t),[p,f,m,b]=h;
 if(n){let M=[p,f,m-p,b-f];u.drawImage(n.bitmap,...M,0,0,d,l)}let w=r[e],k=w.fill(s);!w.box||!k||(u.globalAlpha=.6,u.drawImage(
-k,w.box[0],w.box[1]),u.globalAlpha=1,u.strokeStyle=`rgb(${s})`,u.stroke(w.outline))}};var Ct=({state:i})=>i.active?.opened??!1,$t=[{id:"review",title:"Review opened objects one by one, the most doubtful fir\
+k,w.box[0],w.box[1]),u.globalAlpha=1,u.strokeStyle=`rgb(${s})`,u.stroke(w.outline))}};var Lt=({state:i})=>i.active?.opened??!1,$t=[{id:"review",title:"Review opened objects one by one, the most doubtful fir\
 st",keys:["q"],group:"review",enabled:({state:i})=>!!i.told?.review,pressed:({review:i})=>i.on,run:({review:i})=>i.toggle()},
-{id:"accept",title:"Accept the opened object, and go to the next",keys:["y"],group:"review",enabled:Ct,run:({kernel:i})=>{
+{id:"accept",title:"Accept the opened object, and go to the next",keys:["y"],group:"review",enabled:Lt,run:({kernel:i})=>{
 i.send("accept",{object_id:null})}},{id:"reject",title:"Reject the opened object, which is removed, and go to the next",
-keys:["w"],group:"review",enabled:Ct,run:({kernel:i})=>{i.send("reject",{object_id:null})}},{id:"next-review",title:"Nex\
+keys:["w"],group:"review",enabled:Lt,run:({kernel:i})=>{i.send("reject",{object_id:null})}},{id:"next-review",title:"Nex\
 t object to review, without a decision",keys:["u"],group:"review",enabled:({state:i})=>!!i.told?.review,run:({kernel:i})=>{
-i.send("next_review")}}];var C=i=>t=>{t.kernel.send(i)},T=({state:i})=>i.active!==null,Lt=({stage:i})=>[i.clientWidth/2,i.clientHeight/2],y=[{id:"\
+i.send("next_review")}}];var C=i=>t=>{t.kernel.send(i)},T=({state:i})=>i.active!==null,At=({stage:i})=>[i.clientWidth/2,i.clientHeight/2],y=[{id:"\
 previous-image",title:"Previous image",keys:["PageUp"],group:"images",enabled:({state:i})=>(i.told?.image.index??0)>0,run:C(
 "previous_image")},{id:"next-image",title:"Next image",keys:["PageDown"],group:"images",enabled:({state:{told:i}})=>i!==
 null&&i.image.index<i.image.count-1,run:C("next_image")},{id:"images",title:"List of images",keys:["i"],group:"images",pressed:({
@@ -203,33 +203,33 @@ i.fills||(i.outlines=!0)}},{id:"outline",title:"Outlines",keys:["o"],group:"show
 state:i})=>{i.outlines=!i.outlines}},{id:"fit",title:"Fit the image",keys:["f"],group:"more",run:({view:i})=>{i.fitted=!0}},
 {id:"export",title:"Export: format, path or download",keys:["x"],group:"more",enabled:({state:i})=>i.told!==null,pressed:({
 exporter:i})=>!i.node.hidden,run:({exporter:i})=>i.toggle()},{id:"help",title:"Keys",keys:["?"],group:"more",pressed:({help:i})=>!i.
-hidden,run:({help:i})=>{i.hidden=!i.hidden}},{id:"zoom-in",title:"Zoom in",keys:["+","="],run:i=>i.zoom(1.25,Lt(i))},{id:"\
-zoom-out",title:"Zoom out",keys:["-","_"],run:i=>i.zoom(.8,Lt(i))},{id:"smaller-brush",title:"Smaller brush",keys:["["],
+hidden,run:({help:i})=>{i.hidden=!i.hidden}},{id:"zoom-in",title:"Zoom in",keys:["+","="],run:i=>i.zoom(1.25,At(i))},{id:"\
+zoom-out",title:"Zoom out",keys:["-","_"],run:i=>i.zoom(.8,At(i))},{id:"smaller-brush",title:"Smaller brush",keys:["["],
 run:i=>i.setRadius(i.state.radius-2)},{id:"larger-brush",title:"Larger brush",keys:["]"],run:i=>i.setRadius(i.state.radius+
 2)},{id:"cursor",title:"Move the cursor; with Shift by a pixel",keys:["ArrowLeft","ArrowRight","ArrowUp","ArrowDown"],shown:"\
 Arrows",run:({keyboard:i},t)=>i.moveCursor(t)},{id:"press",title:"Click at the cursor, with Shift a negative click; held\
  down: drag the image",keys:["Space"],run:({keyboard:i})=>i.hold()},{id:"escape",title:"Leave the automatic masks, a box\
- or the help",keys:["Escape"],run:i=>i.escape()}],Tt=[{shown:"Point",title:"Preview of a new object"},{shown:"Click",title:"\
+ or the help",keys:["Escape"],run:i=>i.escape()}],Pt=[{shown:"Point",title:"Preview of a new object"},{shown:"Click",title:"\
 On the object"},{shown:"Right-click, Shift-click, long press",title:"On what is not part of it"},{shown:"Alt-click",title:"\
 Select the mask there, in any tool"},{shown:"Drag",title:"A box; with automatic masks a lasso that adds those inside"},{
 shown:"Right-click on a class, F2",title:"Rename it, or make it part of another"},{shown:"Wheel or pinch",title:"Zoom"},
 {shown:"Space-drag or middle button",title:"Move the image"}];function O(i,t,e){return[{id:`mode-${i}`,title:t,keys:[e],
 group:"tools",pressed:({state:s,automatic:o})=>s.mode===i&&!o.choosing,run:({state:s,automatic:o,editor:n})=>{s.mode=i,s.
-preview=null,o.picking=!1,n.answered()}}]}var Ft=new Map(y.map(i=>[i.id,i])),At=new Map(y.flatMap(i=>i.keys.map(t=>[t,i])));
-function R(i){let t=Ft.get(i);if(!t)throw new Error(`no command ${i}`);return t}function Pt(i){return At.get(i)??(i.startsWith(
-"Shift+")?At.get(i.slice(6)):void 0)}var Vt=9,qt=7,Yt=1.5,H=class{rings=[];#t=[];#e="";#s=!1;constructor(t){this.page=t}get on(){return this.page.state.mode===
+preview=null,o.picking=!1,n.answered()}}]}var Vt=new Map(y.map(i=>[i.id,i])),Tt=new Map(y.flatMap(i=>i.keys.map(t=>[t,i])));
+function R(i){let t=Vt.get(i);if(!t)throw new Error(`no command ${i}`);return t}function Ot(i){return Tt.get(i)??(i.startsWith(
+"Shift+")?Tt.get(i.slice(6)):void 0)}var qt=9,Yt=7,Gt=1.5,K=class{rings=[];#t=[];#e="";#s=!1;constructor(t){this.page=t}get on(){return this.page.state.mode===
 "edit"&&this.page.state.active!==null}answered(){let{state:t}=this.page,e=t.held.find(({each:d})=>d.id===t.told?.active),
 s=this.on&&e?`${t.image?.index},${e.each.id},${e.version}`:"";if(s===this.#e)return;let o=this.#s&&this.#e.split(",")[1]===
 s.split(",")[1];if(this.#e=s,this.#s=!1,o)return;this.rings=[];let{image:n}=t;if(!s||!e||!n)return;let{mask:r}=e,[a,h]=[
-n.width/r.width,n.height/r.height],l=Math.max(.6,Yt/(a*this.page.view.scale));this.rings=gt(r.rows).map(d=>bt(d,l).map(([
-u,p])=>$([u*a-.5,p*h-.5])))}take(t,e){let{view:s}=this.page,o=this.rings.map(l=>l.map(d=>s.toCss(d))),n=kt(o,t,Vt,e?0:qt);
+n.width/r.width,n.height/r.height],l=Math.max(.6,Gt/(a*this.page.view.scale));this.rings=bt(r.rows).map(d=>wt(d,l).map(([
+u,p])=>L([u*a-.5,p*h-.5])))}take(t,e){let{view:s}=this.page,o=this.rings.map(l=>l.map(d=>s.toCss(d))),n=vt(o,t,qt,e?0:Yt);
 if(!n)return null;this.#t=this.rings.map(l=>[...l]);let{ring:r,edge:a}=n,h=n.vertex+(a?1:0);return e?(this.rings[r].length>
-3?this.rings[r].splice(h,1):this.rings.splice(r,1),this.finish(),null):(a&&this.rings[r].splice(h,0,$(s.toPixel(t))),{kind:"\
-vertex",ring:r,vertex:h})}move(t,e,s){this.rings[t]&&(this.rings[t][e]=$(s))}finish(){let[t,e]=[this.#t,this.rings];if(JSON.
+3?this.rings[r].splice(h,1):this.rings.splice(r,1),this.finish(),null):(a&&this.rings[r].splice(h,0,L(s.toPixel(t))),{kind:"\
+vertex",ring:r,vertex:h})}move(t,e,s){this.rings[t]&&(this.rings[t][e]=L(s))}finish(){let[t,e]=[this.#t,this.rings];if(JSON.
 stringify(t)!==JSON.stringify(e)){if(!e.length){this.page.say("Nothing would be left of the object: delete it instead","\
-error"),this.rings=t;return}this.#s=!0,this.page.kernel.send("reshape",{before:t,after:e})}}};var Ot=[{kind:"coco",title:"COCO (one JSON file)",file:"annotations.json"},{kind:"yolo",title:"YOLO (a folder)",file:"yo\
+error"),this.rings=t;return}this.#s=!0,this.page.kernel.send("reshape",{before:t,after:e})}}};var zt=[{kind:"coco",title:"COCO (one JSON file)",file:"annotations.json"},{kind:"yolo",title:"YOLO (a folder)",file:"yo\
 lo"},{kind:"png",title:"PNG label maps (a folder)",file:"label_maps"},{kind:"npz",title:"NPZ run lengths (a folder)",file:"\
-npz"}],F=class{#t=c("select","samjax-only",{"aria-label":"Format"},Ot.map(({kind:t,title:e})=>c("option","",{value:t},[e])));#e=c(
+npz"}],H=class{#t=c("select","samjax-only",{"aria-label":"Format"},zt.map(({kind:t,title:e})=>c("option","",{value:t},[e])));#e=c(
 "input","",{type:"radio",name:"samjax-where",checked:""});#s=c("input","",{type:"radio",name:"samjax-where"});#i=c("inpu\
 t","samjax-filter",{type:"text","aria-label":"Path on the server",spellcheck:"false"});#o=c("input","",{type:"checkbox"});#n=c(
 "span");#r=c("input","",{type:"checkbox"});#a=c("label","",{},[this.#r,"Only those that were reviewed"]);node=c("form","\
@@ -237,18 +237,19 @@ samjax-export",{role:"dialog","aria-modal":"true","aria-label":"Export",hidden:"
 {},[c("span","",{},["Format"]),this.#t]),c("label","",{},[this.#e,"Save where the kernel runs, as"]),this.#i,c("label","",
 {},[this.#s,"Download in the browser"]),c("label","",{},[this.#o,this.#n]),this.#a,c("div","samjax-exportbuttons",{},[this.#h(
 "Cancel","button",()=>this.toggle()),this.#h("Export","submit")])]);constructor(t){this.page=t,this.#t.addEventListener(
-"change",()=>this.#l()),this.#i.addEventListener("input",()=>{this.#e.checked=!0}),this.node.addEventListener("submit",e=>{
-e.preventDefault(),this.#c()})}#h(t,e,s){let o=c("button","samjax-wide",{type:e},[t]);return s&&o.addEventListener("clic\
-k",s),o}#l(){let t=this.page.state.told?.export_folder??"",e=Ot.find(({kind:s})=>s===this.#t.value)?.file??"";this.#i.value=
-t?`${t}/${e}`:e}toggle(){if(this.node.hidden=!this.node.hidden,this.node.hidden){this.page.focus();return}let t=this.page.
-state.told?.objects.filter(e=>!e.committed).length??0;g(this.#n,`With unfinished objects (${t} in this image)`),this.#a.
+"change",()=>this.#l()),this.#i.addEventListener("input",()=>{this.#e.checked=!0}),this.node.addEventListener("keydown",
+e=>{e.key!=="Enter"||e.isComposing||e.target instanceof HTMLButtonElement||(e.preventDefault(),this.#c())}),this.node.addEventListener(
+"submit",e=>{e.preventDefault(),this.#c()})}#h(t,e,s){let o=c("button","samjax-wide",{type:e},[t]);return s&&o.addEventListener(
+"click",s),o}#l(){let t=this.page.state.told?.export_folder??"",e=zt.find(({kind:s})=>s===this.#t.value)?.file??"";this.#i.
+value=t?`${t}/${e}`:e}toggle(){if(this.node.hidden=!this.node.hidden,this.node.hidden){this.page.focus();return}let t=this.
+page.state.told?.objects.filter(e=>!e.committed).length??0;g(this.#n,`With unfinished objects (${t} in this image)`),this.#a.
 hidden=!this.page.state.told?.review,this.#l(),this.#t.focus({preventScroll:!0})}#c(){let t={format:this.#t.value,unfinished:this.#o.
 checked,reviewed:this.#r.checked},e=this.#i.value.trim();if(this.#s.checked)this.page.kernel.send("download",t);else if(e)
 this.page.kernel.send("export",{...t,path:e});else return;this.toggle()}receive({name:t},e){let s=new Blob([e]),o=URL.createObjectURL(
-s),n=c("a","",{href:o,download:t});this.node.append(n),n.click(),n.remove(),setTimeout(()=>URL.revokeObjectURL(o),1e4)}};function zt({key:i,shiftKey:t,ctrlKey:e}){let s=i===" "?"Space":i.length===1?i.toLowerCase():i,o=t&&/^([a-z]|..+)$/.test(
-s)?"Shift+":"";return`${e?"Ctrl+":""}${o}${s}`}function V({keys:i,shown:t}){return t??Gt(i[0])}function Gt(i){return i.length===
+s),n=c("a","",{href:o,download:t});this.node.append(n),n.click(),n.remove(),setTimeout(()=>URL.revokeObjectURL(o),1e4)}};function It({key:i,shiftKey:t,ctrlKey:e}){let s=i===" "?"Space":i.length===1?i.toLowerCase():i,o=t&&/^([a-z]|..+)$/.test(
+s)?"Shift+":"";return`${e?"Ctrl+":""}${o}${s}`}function V({keys:i,shown:t}){return t??Jt(i[0])}function Jt(i){return i.length===
 1?i.toUpperCase():i.replace("Delete","Del").replace(/Page(\w+)/,(t,e)=>`Page ${e.toLowerCase()}`).replace(/\+(\w)$/,(t,e)=>`\
- ${e.toUpperCase()}`)}function Jt(){return[...Tt.map(({shown:i,title:t})=>[i,t]),...y.map(i=>[V(i),i.title])]}function It(i){let t=c("dl");for(let[o,n]of Jt())t.append(c("div","",{},[c("dt","",{},[o]),c("dd","",{},[n])]));let s=c(
+ ${e.toUpperCase()}`)}function Zt(){return[...Pt.map(({shown:i,title:t})=>[i,t]),...y.map(i=>[V(i),i.title])]}function Rt(i){let t=c("dl");for(let[o,n]of Zt())t.append(c("div","",{},[c("dt","",{},[o]),c("dd","",{},[n])]));let s=c(
 "div","samjax-help",{role:"dialog","aria-label":"Keys",tabindex:"0",hidden:""},[t]);return s.addEventListener("click",()=>i.
 act("help")),s}var q=class{#t=0;#e=0;#s=!1;#i=null;#o=null;#n=0;#r="";constructor(t){this.page=t}get waitsSince(){return this.#o?this.#n:
 Number.POSITIVE_INFINITY}forget(){this.#o=null}at(t){let{state:e,automatic:s,painter:o}=this.page;if(s.choosing){s.point(
@@ -258,7 +259,7 @@ kernel:e,root:s}=this.page;if(this.#o||!this.#i)return;let[o,n]=this.#i;this.#i=
 r===this.#r&&t.preview||(this.#r=r,this.#t+=1,s.dataset.hoverSent=String(this.#t),this.#o=`${e.name}-hover-${this.#t}`,this.#n=
 performance.now(),e.post({kind:"hover",request:this.#o,x:o,y:n}))}receive(t,e){if(t.request!==this.#o)return;let{state:s,
 painter:o,root:n}=this.page;this.#o=null,this.#e+=1;let{image:r}=s,a=this.#s&&r&&t.index===r.index&&e.length;s.preview=a?
-new x(A(e[0]),...r.display):null,o.paintNow(),n.dataset.hover=String(this.#e),this.#a()}};function Zt([i,t]){if(!i)return"no objects";let e=`${i} object${i===1?"":"s"}`;return t===i?`${e}, done`:`${e}, ${t} don\
+new x(A(e[0]),...r.display):null,o.paintNow(),n.dataset.hover=String(this.#e),this.#a()}};function Xt([i,t]){if(!i)return"no objects";let e=`${i} object${i===1?"":"s"}`;return t===i?`${e}, done`:`${e}, ${t} don\
 e`}var Y=class{#t=c("input","samjax-filter",{type:"search",placeholder:"filter","aria-label":"Show images whose name has\
  this"});#e=c("select","samjax-only",{"aria-label":"Show images by state"},[c("option","",{value:"all"},["all"]),c("opti\
 on","",{value:"open"},["not done"]),c("option","",{value:"done"},["done"])]);#s=c("div","samjax-imagerows",{role:"group",
@@ -271,14 +272,14 @@ page.focus();return}this.page.kernel.send("list_images"),this.#t.focus({preventS
 index:t},e){let s=new Blob([e],{type:"image/jpeg"});this.#o.set(t,URL.createObjectURL(s)),this.refresh()}refresh(){let{told:t}=this.
 page.state;if(this.node.hidden||!t||!this.#i)return;let{names:e,counts:s}=this.#i;s[t.image.index]=[t.objects.length,t.objects.
 filter(a=>a.done).length];let o=this.#t.value.trim().toLowerCase(),n=this.#e.value,r=e.flatMap((a,h)=>{let[l,d]=s[h],u=l>
-0&&l===d;return(n==="all"||u===(n==="done"))&&a.toLowerCase().includes(o)?[{name:a,index:h}]:[]});L(this.#s,r,({index:a})=>String(
+0&&l===d;return(n==="all"||u===(n==="done"))&&a.toLowerCase().includes(o)?[{name:a,index:h}]:[]});$(this.#s,r,({index:a})=>String(
 a),({name:a,index:h})=>this.#a(a,h),(a,{index:h})=>{let l=h===t.image.index;a.setAttribute("aria-current",String(l));let[
-d,u]=s[h];a.dataset.done=String(d>0&&d===u);let[p,f]=a.children;g(f.children[1],Zt(s[h]));let m=this.#o.get(h);m&&p.getAttribute(
+d,u]=s[h];a.dataset.done=String(d>0&&d===u);let[p,f]=a.children;g(f.children[1],Xt(s[h]));let m=this.#o.get(h);m&&p.getAttribute(
 "src")!==m&&p.setAttribute("src",m)})}#a(t,e){let s=c("button","samjax-imagerow",{type:"button",title:t},[c("img","",{alt:""}),
 c("span","",{},[c("b","",{},[t]),c("small")])]);return s.dataset.image=String(e),s.addEventListener("click",()=>this.page.
 kernel.send("go",{index:e})),this.#r.observe(s),s}#h(t){let e=t.filter(({isIntersecting:o})=>o).map(({target:o})=>Number(
 o.dataset.image)).filter(o=>!this.#n.has(o));for(let o of e)this.#n.add(o);e.length&&this.page.kernel.post({kind:"thumbn\
-ails",request:"thumbnails",indices:e})}};var Xt=8e3;function Qt(i,t){let e=new Map(t.map(s=>[s.id,s]));return i.flatMap(s=>typeof s=="number"?e.get(s)??[]:[s])}var G=class{#t=new Map;#e=0;#s=-1;name=Math.
+ails",request:"thumbnails",indices:e})}};var Qt=8e3;function te(i,t){let e=new Map(t.map(s=>[s.id,s]));return i.flatMap(s=>typeof s=="number"?e.get(s)??[]:[s])}var G=class{#t=new Map;#e=0;#s=-1;name=Math.
 random().toString(36).slice(2,8);constructor(t){this.page=t,this.onMessage=(e,s)=>this.#o(e,s??[]),this.onClose=()=>this.
 lose(),t.model.on("msg:custom",this.onMessage),t.model.on("comm:close",this.onClose),this.timer=setInterval(()=>this.#i(),
 1e3)}close(){clearInterval(this.timer),this.page.model.off("msg:custom",this.onMessage),this.page.model.off("comm:close",
@@ -287,36 +288,36 @@ name}-${this.#e}`;return this.#t.set(s,performance.now()),this.post({kind:t,requ
 ...e}),t!=="hello"&&(this.page.root.dataset.state=this.page.state.name(this.busy)),s}post(t){try{this.page.model.send(t)}catch{
 this.lose()}}lose(){let{page:t}=this;t.state.gone=!0,t.state.marks=[],t.state.preview=null,this.#t.clear(),t.hover.forget(),
 t.actions.forget(),t.refresh(),t.say(t.veil.textContent??"","error"),t.painter.paint()}#i(){let t=Math.min(...this.#t.values(),
-this.page.hover.waitsSince);performance.now()-t>Xt&&!this.page.state.gone&&this.lose()}#o(t,e){t.kind==="image"?this.#n(
+this.page.hover.waitsSince);performance.now()-t>Qt&&!this.page.state.gone&&this.lose()}#o(t,e){t.kind==="image"?this.#n(
 t,e[0]):t.kind==="update"?this.#r(t,e):t.kind==="automatic_masks"?this.page.automatic.receive(t,e[0]):t.kind==="hover"?this.
 page.hover.receive(t,e):t.kind==="download"?this.page.exporter.receive(t,e[0]):t.kind==="images"?this.page.images.receive(
 t):t.kind==="thumbnail"&&this.page.images.receiveThumbnail(t,e[0])}async#n(t,e){let{page:s}=this;this.#s=t.index,s.state.
 masks.clear();let o=new Blob([e],{type:"image/jpeg"}),n=await createImageBitmap(o);this.#s===t.index&&(s.state.picture?.
 bitmap.close(),s.state.picture={...t,bitmap:n},s.state.preview=null,s.painter.newImage(),s.candidates.forget(),s.state.unpack(),
 s.refresh(),s.painter.paintNow())}#r(t,e){let{page:s}=this,{state:o}=s;o.gone=!1,t.request&&this.#t.delete(t.request),o.
-told?.image.index!==t.image.index&&(o.leave(),s.automatic.leave());let n=Qt(t.objects,o.told?.objects??[]);o.told={...t,
+told?.image.index!==t.image.index&&(o.leave(),s.automatic.leave());let n=te(t.objects,o.told?.objects??[]);o.told={...t,
 objects:n},t.masks.forEach(({id:h,version:l},d)=>{o.masks.set(h,{version:l,runs:A(e[d])})});let r=new Set(n.map(h=>h.id));
 for(let h of o.masks.keys())r.has(h)||o.masks.delete(h);for(let h of o.selected)r.has(h)||o.selected.delete(h);for(let h of o.
 hidden)r.has(h)||o.hidden.delete(h);let a=e.slice(t.masks.length);t.candidates&&this.#a(t.candidates,a,t.replies),this.busy||
 (o.marks=[]),s.actions.answered(o.told),s.automatic.answered(o.told),o.unpack(),s.editor.answered(),s.refresh(),s.painter.
 paintNow()}#a({fresh:t,size:e,region:s},o,n){if(!t||!e||!s)return;let[r,a]=e,h=o.map(l=>new x(A(l),a,r));this.page.state.
-thumbnails={size:e,region:s,masks:h,key:`${n}${this.name}`}}};var te={ArrowLeft:[-1,0],ArrowRight:[1,0],ArrowUp:[0,-1],ArrowDown:[0,1]},ee=/(Arrow\w+|Home|End|Page\w+)$/,Rt=i=>i.matches(
-"input[type=range]"),se=i=>i.matches("textarea, select, [contenteditable], input:not([type=range], [type=checkbox])"),J=class{held=!1;#t=!1;#e=!1;#s=new AbortController;constructor(t){
+thumbnails={size:e,region:s,masks:h,key:`${n}${this.name}`}}};var ee={ArrowLeft:[-1,0],ArrowRight:[1,0],ArrowUp:[0,-1],ArrowDown:[0,1]},se=/(Arrow\w+|Home|End|Page\w+)$/,Nt=i=>i.matches(
+"input[type=range]"),lt=i=>i.matches("textarea, select, [contenteditable], input:not([type=range], [type=checkbox])"),J=class{held=!1;#t=!1;#e=!1;#s=new AbortController;constructor(t){
 this.page=t;let e={capture:!0,signal:this.#s.signal};window.addEventListener("keydown",s=>this.#o(s),e),window.addEventListener(
 "keyup",s=>this.#n(s),e),window.addEventListener("pointerdown",()=>this.#i(),e),window.addEventListener("blur",()=>this.
 release(),e)}close(){this.#s.abort()}#i(){this.#e=!1}release(){this.held=this.#t=!1}hold(){this.held=!0}usedForDrag(){this.#t=
 !0}#o(t){let e=t.composedPath();if(t.key==="Tab"&&(this.#e=!0),!e.includes(this.page.root)||t.metaKey||t.altKey)return;let s=e[0],
-o=zt(t);if(s.closest("[role=dialog]")&&o!=="Escape"||se(s)&&!(o==="Escape"&&s.closest("[role=dialog]")))return;if(Rt(s)&&
-ee.test(o)){t.stopPropagation();return}if(this.#e&&s.closest("button")&&/(Enter|Space)$/.test(o)){t.stopPropagation();return}
-let n=Pt(o);n&&(t.preventDefault(),t.stopPropagation(),this.page.run(n,o),Rt(s)||this.page.focus())}moveCursor(t){let{state:e,
-view:s,canvas:o,hover:n}=this.page,{image:r}=e;if(!r)return;let[a,h]=te[t.replace("Shift+","")],l=t.startsWith("Shift+")?
-1:Math.max(1,Math.round(10/s.scale)),[d,u]=e.cursor??[r.width/2,r.height/2];e.cursor=j([d+a*l,u+h*l],r),e.corner&&(e.drag=
-{kind:"cursor",box:I(e.corner,e.cursor)}),o.setAttribute("aria-label",`Cursor at ${e.cursor.join(", ")}`),n.at(e.cursor)}#n(t){
-if(t.key!==" "||!this.held)return;let e=!this.#t;this.release(),t.preventDefault(),t.stopPropagation();let{state:s}=this.
-page;!e||!s.cursor||!s.usable||this.#r(s.cursor,t.shiftKey?0:s.sign)}#r(t,e){let{state:s,view:o,automatic:n,actions:r}=this.
-page;if(n.choosing||s.mode==="point")r.click(t,e);else if(s.mode==="select"||s.mode==="edit")r.selectAt(t,!e);else if(s.
-mode==="box"&&!s.corner)s.corner=t;else if(s.mode==="box"&&s.corner){let a=I(s.corner,t);s.corner=s.drag=null,r.box(a)}else{
-let a=s.mode==="brush"==!!e;r.stroke([t],s.radius/o.scale,a)}}};var ie={"previous-image":"M15 5l-7 7 7 7","next-image":"M9 5l7 7-7 7","mode-point":"M12 3v5M12 16v5M3 12h5M16 12h5M12 12\
+o=It(t);if(s.closest("[role=dialog]")&&o!=="Escape"||lt(s)&&!(o==="Escape"&&s.closest("[role=dialog]")))return;if(Nt(s)&&
+se.test(o)){t.stopPropagation();return}if(this.#e&&s.closest("button")&&/(Enter|Space)$/.test(o)){t.stopPropagation();return}
+let n=Ot(o);n&&(t.preventDefault(),t.stopPropagation(),this.page.run(n,o),Nt(s)||this.page.focusUnlessField())}moveCursor(t){
+let{state:e,view:s,canvas:o,hover:n}=this.page,{image:r}=e;if(!r)return;let[a,h]=ee[t.replace("Shift+","")],l=t.startsWith(
+"Shift+")?1:Math.max(1,Math.round(10/s.scale)),[d,u]=e.cursor??[r.width/2,r.height/2];e.cursor=j([d+a*l,u+h*l],r),e.corner&&
+(e.drag={kind:"cursor",box:I(e.corner,e.cursor)}),o.setAttribute("aria-label",`Cursor at ${e.cursor.join(", ")}`),n.at(e.
+cursor)}#n(t){if(t.key!==" "||!this.held)return;let e=!this.#t;this.release(),t.preventDefault(),t.stopPropagation();let{
+state:s}=this.page;!e||!s.cursor||!s.usable||this.#r(s.cursor,t.shiftKey?0:s.sign)}#r(t,e){let{state:s,view:o,automatic:n,
+actions:r}=this.page;if(n.choosing||s.mode==="point")r.click(t,e);else if(s.mode==="select"||s.mode==="edit")r.selectAt(
+t,!e);else if(s.mode==="box"&&!s.corner)s.corner=t;else if(s.mode==="box"&&s.corner){let a=I(s.corner,t);s.corner=s.drag=
+null,r.box(a)}else{let a=s.mode==="brush"==!!e;r.stroke([t],s.radius/o.scale,a)}}};var ie={"previous-image":"M15 5l-7 7 7 7","next-image":"M9 5l7 7-7 7","mode-point":"M12 3v5M12 16v5M3 12h5M16 12h5M12 12\
 h.01","mode-box":"M4 6h16v12H4zM4 6h.01M20 6h.01M20 18h.01M4 18h.01","mode-brush":"M20 4L10 14M8 13.5c-2 0-3.2 1.4-3.2 3\
 .3 0 1.2-.8 2-1.8 2.4 1 .6 2.2.8 3.2.8 2.4 0 4.3-1.5 4.3-3.7z","mode-erase":"M8 19l-4-4a1.5 1.5 0 010-2l8.500-8.500a1.50\
 0 1.500 0 012 0L19.500 9.500a1.500 1.500 0 010 2L12 19zM9 9l6 6M8 19h12",sign:"M6 8h6M9 5v6M13 17h6M18 5L6 19",images:"M\
@@ -336,37 +337,37 @@ M5 13l4.500 4.500L19 7",reject:"M6 6l12 12M18 6L6 18","next-review":"M6 5l7 7-7 
 00zM4 12.500l8 4.500 8-4.500M4 16.500L12 21l8-4.500",outline:"M12 4c5 0 8 2.500 8 7s-2.500 9-8 9-8-3-8-8 3-8 8-8z",fit:"\
 M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",export:"M12 4v11M7.500 10.500L12 15l4.500-4.500M5 19.500h14",help:"M9 9a3 3 0 11\
 4.500 2.600c-1 .6-1.500 1.200-1.500 2.400M12 17.500h.01"};function N(i){return`<svg viewBox="0 0 24 24" aria-hidden="tru\
-e"><path d="${ie[i]}"/></svg>`}function Nt(i,t){let e=c("button","samjax-eye",{type:"button",title:i,"aria-label":i});return e.innerHTML=N("show"),e.addEventListener(
-"click",t),e}function _t(i,t){i.getAttribute("aria-pressed")!==String(t)&&(i.setAttribute("aria-pressed",String(t)),i.innerHTML=
+e"><path d="${ie[i]}"/></svg>`}function _t(i,t){let e=c("button","samjax-eye",{type:"button",title:i,"aria-label":i});return e.innerHTML=N("show"),e.addEventListener(
+"click",t),e}function Dt(i,t){i.getAttribute("aria-pressed")!==String(t)&&(i.setAttribute("aria-pressed",String(t)),i.innerHTML=
 N(t?"hide":"show"))}var Z=class{#t=c("div","samjax-chips");#e=c("input","samjax-newlabel",{type:"text",placeholder:"new \
 class","aria-label":"Name of a new class",maxlength:"100"});node=c("div","samjax-labels",{role:"group","aria-label":"Cla\
 sses"},[this.#t,this.#e]);#s=null;constructor(t){this.page=t,this.#e.addEventListener("keydown",e=>this.#n(e)),this.#e.addEventListener(
-"blur",()=>this.#o(null))}refresh(){let{state:t}=this.page,{told:e}=t;e&&L(this.#t,e.classes.map((s,o)=>({name:s,i:o})),
+"blur",()=>this.#o(null))}refresh(){let{state:t}=this.page,{told:e}=t;e&&$(this.#t,e.classes.map((s,o)=>({name:s,i:o})),
 ({name:s})=>s,({name:s})=>this.#i(s),(s,{name:o,i:n})=>{let[r,a]=s.children;r.setAttribute("aria-pressed",String(o===e.label)),
-r.setAttribute("title",`${o}${n<9?` (${n+1})`:""}; right-click or F2 renames`),_t(a,t.hiddenClasses.has(o));let[h,l,d]=e.
+r.setAttribute("title",`${o}${n<9?` (${n+1})`:""}; right-click or F2 renames`),Dt(a,t.hiddenClasses.has(o));let[h,l,d]=e.
 class_colours[n];s.style.setProperty("--sj-colour",`rgb(${h}, ${l}, ${d})`),s.dataset.coloured=String(t.colourBy==="clas\
 s")})}#i(t){let{kernel:e,actions:s,state:o}=this.page,n=c("button","samjax-label",{type:"button","data-label":t},[t]);n.
 addEventListener("click",()=>e.send("label",{name:t}));let r=h=>{h.preventDefault(),h.stopPropagation(),this.#o(t)};n.addEventListener(
-"contextmenu",r),n.addEventListener("keydown",h=>h.key==="F2"&&r(h));let a=Nt(`Hide or show ${t}`,()=>s.toggleShown(o.hiddenClasses,
+"contextmenu",r),n.addEventListener("keydown",h=>h.key==="F2"&&r(h));let a=_t(`Hide or show ${t}`,()=>s.toggleShown(o.hiddenClasses,
 t));return c("span","samjax-chip",{},[n,a])}#o(t){this.#s=t,this.#e.value=t??"";let e=t===null?"Name of a new class":`Ne\
 w name of ${t}`;this.#e.setAttribute("aria-label",e),this.#e.dataset.renames=String(t!==null),t!==null&&(this.#e.focus(),
 this.#e.select(),this.page.say(`New name of ${t}: of a class that exists it becomes a part. Enter, or Escape`))}#n(t){if(t.
-stopPropagation(),t.key!=="Enter"&&t.key!=="Escape")return;let e=this.#e.value.trim(),s=this.#s;t.key==="Enter"&&e&&s===
-null?this.page.kernel.send("label",{name:e}):t.key==="Enter"&&e&&e!==s&&this.page.kernel.send("rename_class",{old:s,new:e}),
-this.#e.value="",this.page.focus()}},X=class{#t=c("p","samjax-none",{},["Click on an object. Right-click on what is not \
-part of it. Drag a box."]);#e=c("div","samjax-rows");node=c("div","samjax-objects",{role:"group","aria-label":"Objects"},
-[this.#t,this.#e]);#s=null;#i=new WeakMap;constructor(t){this.page=t}refresh(){let{told:t}=this.page.state;t&&(this.#t.hidden=
-t.objects.length>0,L(this.#e,t.objects,({id:e})=>String(e),({id:e})=>this.#o(e),(e,s)=>this.#n(e,s,s.id===t.active)),this.#s!==
-t.active&&(this.#s=t.active,this.node.querySelector('[aria-pressed="true"]')?.scrollIntoView({block:"nearest"})))}#o(t){
-let{actions:e,kernel:s,state:o}=this.page,n=c("button","samjax-object",{type:"button","data-object":t},[c("i","samjax-sw\
-atch"),c("span"),c("small")]);n.addEventListener("click",a=>{a.shiftKey||a.ctrlKey||a.metaKey?e.toggle(t):t===o.told?.active?
-s.send("new_object"):e.select(t)});let r=Nt(`Hide or show object ${t}`,()=>e.toggleShown(o.hidden,t));return c("div","sa\
-mjax-row",{},[n,r])}#n(t,e,s){let{state:o}=this.page,{id:n,label:r,done:a,score:h}=e,[l,d]=[o.selected.has(n),!o.shows(e)],
-u=o.colourOf(e),p=[s,r,a,h,l,d,o.hidden.has(n),u].join("|");if(this.#i.get(t)===p)return;this.#i.set(t,p);let[f,m]=t.children;
-f.setAttribute("aria-pressed",String(s)),f.setAttribute("data-committed",String(a)),f.setAttribute("title",`${a?"done":e.
-opened?"to be reviewed":"in work"}; with Shift select several`),t.dataset.selected=String(l),t.dataset.hidden=String(d),
-t.style.setProperty("--sj-colour",`rgb(${u})`);let[,b,w]=f.children;g(b,`${n}  ${r}`),g(w,h===null?"":h.toFixed(2)),_t(m,
-o.hidden.has(n))}};var oe=6,ne=550,Q=class{#t=new Map;#e;constructor(t){this.page=t;let{canvas:e}=t;e.addEventListener("pointerdown",s=>this.#o(
+stopPropagation(),t.isComposing||t.key!=="Enter"&&t.key!=="Escape")return;let e=this.#e.value.trim(),s=this.#s;t.key==="\
+Enter"&&e&&s===null?this.page.kernel.send("label",{name:e}):t.key==="Enter"&&e&&e!==s&&this.page.kernel.send("rename_cla\
+ss",{old:s,new:e}),this.#e.value="",this.page.focus()}},X=class{#t=c("p","samjax-none",{},["Click on an object. Right-cl\
+ick on what is not part of it. Drag a box."]);#e=c("div","samjax-rows");node=c("div","samjax-objects",{role:"group","ari\
+a-label":"Objects"},[this.#t,this.#e]);#s=null;#i=new WeakMap;constructor(t){this.page=t}refresh(){let{told:t}=this.page.
+state;t&&(this.#t.hidden=t.objects.length>0,$(this.#e,t.objects,({id:e})=>String(e),({id:e})=>this.#o(e),(e,s)=>this.#n(
+e,s,s.id===t.active)),this.#s!==t.active&&(this.#s=t.active,this.node.querySelector('[aria-pressed="true"]')?.scrollIntoView(
+{block:"nearest"})))}#o(t){let{actions:e,kernel:s,state:o}=this.page,n=c("button","samjax-object",{type:"button","data-o\
+bject":t},[c("i","samjax-swatch"),c("span"),c("small")]);n.addEventListener("click",a=>{a.shiftKey||a.ctrlKey||a.metaKey?
+e.toggle(t):t===o.told?.active?s.send("new_object"):e.select(t)});let r=_t(`Hide or show object ${t}`,()=>e.toggleShown(
+o.hidden,t));return c("div","samjax-row",{},[n,r])}#n(t,e,s){let{state:o}=this.page,{id:n,label:r,done:a,score:h}=e,[l,d]=[
+o.selected.has(n),!o.shows(e)],u=o.colourOf(e),p=[s,r,a,h,l,d,o.hidden.has(n),u].join("|");if(this.#i.get(t)===p)return;
+this.#i.set(t,p);let[f,m]=t.children;f.setAttribute("aria-pressed",String(s)),f.setAttribute("data-committed",String(a)),
+f.setAttribute("title",`${a?"done":e.opened?"to be reviewed":"in work"}; with Shift select several`),t.dataset.selected=
+String(l),t.dataset.hidden=String(d),t.style.setProperty("--sj-colour",`rgb(${u})`);let[,b,w]=f.children;g(b,`${n}  ${r}`),
+g(w,h===null?"":h.toFixed(2)),Dt(m,o.hidden.has(n))}};var oe=6,ne=550,Q=class{#t=new Map;#e;constructor(t){this.page=t;let{canvas:e}=t;e.addEventListener("pointerdown",s=>this.#o(
 s)),e.addEventListener("pointermove",s=>this.#r(s)),e.addEventListener("pointerup",s=>this.#h(s,!1)),e.addEventListener(
 "pointercancel",s=>this.#h(s,!0)),e.addEventListener("pointerleave",()=>{t.state.mouse=null,t.hover.at(null),t.painter.paint()}),
 e.addEventListener("wheel",s=>this.#i(s),{passive:!1})}close(){clearTimeout(this.#e)}#s(t){let e=this.page.canvas.getBoundingClientRect();
@@ -378,13 +379,13 @@ usedForDrag()):(e.drag=this.#n(r,t),n.paint()))}#n(t,e){let{state:s,view:o,autom
 toPixel(t),l=e.button===2||e.shiftKey||e.ctrlKey;if(n.choosing)return{kind:"lasso",points:[h],pixel:h};if(s.mode==="sele\
 ct"||e.altKey)return{kind:"select",pixel:h,add:e.shiftKey||e.ctrlKey};if(s.mode==="edit"){let d=e.button===2,u=a.take(t,
 d);return u||d?u:{kind:"select",pixel:h,add:!1}}if(s.mode==="brush"||s.mode==="erase"){let d=s.mode==="brush"!==l;return{
-kind:"stroke",points:[$(h)],radius:s.radius/o.scale,add:d}}return e.pointerType==="touch"&&(this.#e=setTimeout(()=>{s.drag?.
+kind:"stroke",points:[L(h)],radius:s.radius/o.scale,add:d}}return e.pointerType==="touch"&&(this.#e=setTimeout(()=>{s.drag?.
 kind!=="click"||s.drag.box||(s.drag=null,navigator.vibrate?.(15),r.click(h,0))},ne)),{kind:"click",start:t,pixel:h,label:l?
 0:s.sign,box:null}}#r(t){let{state:e,view:s,hover:o,painter:n}=this.page,r=this.#s(t),a=this.#t.get(t.pointerId);if(e.mouse=
 t.pointerType==="touch"?null:r,!a){e.cursor=null,o.at(e.image?s.toPixel(r):null),(e.mode==="brush"||e.mode==="erase")&&n.
 paint();return}e.drag?.kind==="pinch"&&this.#l(t.pointerId,a,r),this.#t.set(t.pointerId,r),!(!e.drag||!e.image)&&(this.#a(
 e.drag,a,r),n.paint())}#a(t,e,s){let{state:o,view:n}=this.page;if(o.image){if(t.kind==="pan")n.move(s[0]-e[0],s[1]-e[1]);else if(t.
-kind==="stroke"){let r=n.toCss(t.points[t.points.length-1]);if(Math.hypot(s[0]-r[0],s[1]-r[1])<2)return;t.points.push($(
+kind==="stroke"){let r=n.toCss(t.points[t.points.length-1]);if(Math.hypot(s[0]-r[0],s[1]-r[1])<2)return;t.points.push(L(
 n.toPixel(s)))}else if(t.kind==="lasso"){let r=n.toCss(t.points[t.points.length-1]);Math.hypot(s[0]-r[0],s[1]-r[1])>3&&t.
 points.push(n.toPixel(s))}else if(t.kind==="vertex")this.page.editor.move(t.ring,t.vertex,n.toPixel(s));else if(t.kind===
 "click"){let r=Math.hypot(s[0]-t.start[0],s[1]-t.start[1])>oe;r&&clearTimeout(this.#e),(r||t.box)&&(t.box=I(j(t.pixel,o.
@@ -428,17 +429,17 @@ state;for(let[l,d]of this.#t){let{pressed:u,enabled:p}=R(l);u&&d.setAttribute("a
 !p(t))}if(!e)return;let{index:s,count:o,name:n,next:r,done:a}=e.image;g(this.name,n),g(this.progress,`${s+1} of ${o}, ${a}\
  done`),this.title.title=`${n}: image ${s+1} of ${o}, ${a} done. List of images (I)`,this.ahead.dataset.phase=r??"";let h=this.#t.
 get("next-image");h&&(h.title=`Next image (Page down)${r?`: ${r}`:""}`),this.#t.get("automatic")?.style.setProperty("--s\
-j-done",String(e.automatic??0))}};var Dt={loading:"Reading the image",encoding:"Encoding the image: clicks are kept",error:"This image cannot be shown",disconnected:"\
+j-done",String(e.automatic??0))}};var Bt={loading:"Reading the image",encoding:"Encoding the image: clicks are kept",error:"This image cannot be shown",disconnected:"\
 No answer from the kernel: it is busy or stopped. Click here, or run the cell again."};function it(i,t,e){let s=c("h4","",
 {},[t]);return c("section",`samjax-section ${i}`,{},[s,...e])}var ot=class{state=new et;view=new _;canvas=c("canvas","sa\
 mjax-canvas",{tabindex:"0",role:"application","aria-label":"Image: click on an object; press ? for the keys"});veil=c("d\
 iv","samjax-veil");status=c("span","samjax-status");zoomText=c("span","samjax-zoom");root=c("div","samjax-annotator",{"d\
 ata-state":"loading","data-decoded":"0","data-image":"","data-objects":"0","data-active":"","data-hover":"0","data-hover\
 -sent":"0","data-automatic":"","data-lm-suppress-shortcuts":"true","data-jp-suppress-context-menu":""});constructor(t,e){
-this.model=t,this.actions=new D(this),this.hover=new q(this),this.automatic=new U(this),this.editor=new H(this),this.images=
-new Y(this),this.exporter=new F(this),this.toolbar=new st(this),this.review=new tt(this),this.candidates=new K(this),this.
-classes=new Z(this),this.objects=new X(this),this.help=It(this),this.stage=c("div","samjax-stage",{},[this.canvas,this.veil,
-this.images.node,this.automatic.node,this.exporter.node,this.help]),this.#t(e),this.painter=new W(this),this.pointer=new Q(
+this.model=t,this.actions=new D(this),this.hover=new q(this),this.automatic=new U(this),this.editor=new K(this),this.images=
+new Y(this),this.exporter=new H(this),this.toolbar=new st(this),this.review=new tt(this),this.candidates=new W(this),this.
+classes=new Z(this),this.objects=new X(this),this.help=Rt(this),this.stage=c("div","samjax-stage",{},[this.canvas,this.veil,
+this.images.node,this.automatic.node,this.exporter.node,this.help]),this.#t(e),this.painter=new F(this),this.pointer=new Q(
 this),this.keyboard=new J(this),this.kernel=new G(this),this.#i(),this.#s(),this.kernel.send("hello")}#t(t){this.root.style.
 setProperty("--sj-height",`${this.model.get("height")??560}px`);let e=c("div","samjax-line",{"aria-live":"polite",role:"\
 status"},[c("span","samjax-lamp"),this.status]);this.root.append(this.toolbar.node,this.automatic.field,this.review.node,
@@ -452,24 +453,25 @@ u,e()}),l=E("samjax-contrast","Contrast",a,u=>{t.contrast=u,e()}),d=y.filter(u=>
 row,c("p","samjax-note",{},["Changes the mask that is saved."])]),c("aside","samjax-side",{},[it("","Masks",[this.candidates.
 node]),it("","Class",[this.classes.node]),it("samjax-grows","Objects",[this.objects.node]),this.object,c("details","samj\
 ax-section samjax-display",{},[c("summary","",{},["Display"]),n.row,h.row,l.row])])}#s(){let t=this.root.parentElement;t&&
-(this.root.dataset.theme=lt(t)),this.painter.spoil()}focus(){this.canvas.focus({preventScroll:!0})}refresh(){let{state:t,
-root:e,veil:s}=this,{told:o}=t,n=t.name(this.kernel.busy),r=this.automatic.choosing;e.dataset.state=n,s.hidden=!(n in Dt),
-s.textContent=Dt[n]??"",this.canvas.dataset.mode=r?"pick":t.mode,e.dataset.automatic=r?String(r.runs.length):"",this.toolbar.
-refresh(),this.automatic.refresh(),o&&(e.dataset.image=String(o.image.index),e.dataset.objects=String(o.objects.length),
-e.dataset.active=o.active===null?"":String(o.active),this.say(o.status.text,o.status.level),this.actions.sliding||this.threshold?.
-set(o.threshold),this.images.refresh(),this.classes.refresh(),this.objects.refresh(),this.candidates.refresh(),this.review.
-refresh())}say(t,e="info"){g(this.status,t),this.root.dataset.level=e,this.status.title=t}act(t){this.run(R(t),"")}run(t,e){
-(t.enabled?.(this)??!0)&&t.run(this,e),this.refresh(),this.painter.paint()}escape(){let{state:t}=this;this.help.hidden=!0,
-this.automatic.picking=!1,this.images.node.hidden||this.images.toggle(),this.exporter.node.hidden||this.exporter.toggle(),
-t.selected.clear(),t.drag=t.corner=t.cursor=t.preview=null}setRadius(t){this.state.radius=Math.min(80,Math.max(2,t)),this.
-radius?.set(this.state.radius)}zoom(t,e){let{image:s}=this.state;s&&(this.view.zoom(t,e,Math.min(1,40/Math.max(s.width,s.
-height))),this.painter.paint())}#i(){this.veil.addEventListener("click",()=>{this.state.gone&&this.kernel.send("hello")}),
-this.root.addEventListener("click",e=>{let{target:s}=e;s instanceof Element&&s.closest("button, .samjax-help")&&this.focus()}),
-this.root.addEventListener("contextmenu",e=>{e.target instanceof Element&&e.target.matches("input")||(e.preventDefault(),
-e.stopPropagation())}),this.sizes=new ResizeObserver(()=>{this.#s(),this.painter.paintNow()}),this.sizes.observe(this.stage),
-this.themes=new MutationObserver(()=>{this.#s(),this.painter.paint()});let t=["class","style","data-theme","data-jp-them\
-e-light"];for(let e of[document.documentElement,document.body])this.themes.observe(e,{attributes:!0,attributeFilter:t});
-this.scheme=matchMedia("(prefers-color-scheme: dark)"),this.onScheme=()=>this.#s(),this.scheme.addEventListener("change",
-this.onScheme)}close(){this.kernel.close(),this.pointer.close(),this.keyboard.close(),this.images.close(),this.painter.close(),
-this.sizes?.disconnect(),this.themes?.disconnect(),this.onScheme&&this.scheme?.removeEventListener("change",this.onScheme),
-this.root.remove()}};var Bs={render({model:i,el:t}){let e=new ot(i,t);return()=>e.close()}};export{Bs as default};
+(this.root.dataset.theme=ct(t)),this.painter.spoil()}focus(){this.canvas.focus({preventScroll:!0})}focusUnlessField(){let{
+activeElement:t}=this.root.getRootNode();t&&this.root.contains(t)&&lt(t)||this.focus()}refresh(){let{state:t,root:e,veil:s}=this,
+{told:o}=t,n=t.name(this.kernel.busy),r=this.automatic.choosing;e.dataset.state=n,s.hidden=!(n in Bt),s.textContent=Bt[n]??
+"",this.canvas.dataset.mode=r?"pick":t.mode,e.dataset.automatic=r?String(r.runs.length):"",this.toolbar.refresh(),this.automatic.
+refresh(),o&&(e.dataset.image=String(o.image.index),e.dataset.objects=String(o.objects.length),e.dataset.active=o.active===
+null?"":String(o.active),this.say(o.status.text,o.status.level),this.actions.sliding||this.threshold?.set(o.threshold),this.
+images.refresh(),this.classes.refresh(),this.objects.refresh(),this.candidates.refresh(),this.review.refresh())}say(t,e="\
+info"){g(this.status,t),this.root.dataset.level=e,this.status.title=t}act(t){this.run(R(t),"")}run(t,e){(t.enabled?.(this)??
+!0)&&t.run(this,e),this.refresh(),this.painter.paint()}escape(){let{state:t}=this;this.help.hidden=!0,this.automatic.picking=
+!1,this.images.node.hidden||this.images.toggle(),this.exporter.node.hidden||this.exporter.toggle(),t.selected.clear(),t.
+drag=t.corner=t.cursor=t.preview=null}setRadius(t){this.state.radius=Math.min(80,Math.max(2,t)),this.radius?.set(this.state.
+radius)}zoom(t,e){let{image:s}=this.state;s&&(this.view.zoom(t,e,Math.min(1,40/Math.max(s.width,s.height))),this.painter.
+paint())}#i(){this.root.addEventListener("focusin",({target:e})=>{e instanceof Element&&e.setAttribute("data-lm-suppress\
+-shortcuts","true")}),this.veil.addEventListener("click",()=>{this.state.gone&&this.kernel.send("hello")}),this.root.addEventListener(
+"click",e=>{let{target:s}=e;!(s instanceof Element)||!s.closest("button, .samjax-help")||this.focusUnlessField()}),this.
+root.addEventListener("contextmenu",e=>{e.target instanceof Element&&e.target.matches("input")||(e.preventDefault(),e.stopPropagation())}),
+this.sizes=new ResizeObserver(()=>{this.#s(),this.painter.paintNow()}),this.sizes.observe(this.stage),this.themes=new MutationObserver(
+()=>{this.#s(),this.painter.paint()});let t=["class","style","data-theme","data-jp-theme-light"];for(let e of[document.documentElement,
+document.body])this.themes.observe(e,{attributes:!0,attributeFilter:t});this.scheme=matchMedia("(prefers-color-scheme: d\
+ark)"),this.onScheme=()=>this.#s(),this.scheme.addEventListener("change",this.onScheme)}close(){this.kernel.close(),this.
+pointer.close(),this.keyboard.close(),this.images.close(),this.painter.close(),this.sizes?.disconnect(),this.themes?.disconnect(),
+this.onScheme&&this.scheme?.removeEventListener("change",this.onScheme),this.root.remove()}};var Bs={render({model:i,el:t}){let e=new ot(i,t);return()=>e.close()}};export{Bs as default};
