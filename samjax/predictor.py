@@ -165,6 +165,9 @@ class SamPredictor:
         """Write the current image embedding to an .npz file atomically, and return its path.
 
         The file records the hash of the image and the fingerprint of the weights.
+
+        Raises:
+            ImageError: something else than an embedding is there, which is never replaced.
         """
         return write_embedding(path, self.current_embedding, self.model.fingerprint)
 

@@ -149,9 +149,13 @@ def write_dataset(path: str | os.PathLike[str], dataset: dict[str, Any]) -> Path
     """Write a COCO data set to a JSON file atomically, and return its path."""
     path = given_path(path, AnnotationError)
     with replacing(path) as temporary:
-        text = json.dumps(dataset, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(dataset_text(dataset), encoding="utf-8")
     return path
+
+
+def dataset_text(dataset: dict[str, Any]) -> str:
+    """Return a COCO data set as the text of its file."""
+    return json.dumps(dataset, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 class CocoImages(list[AnnotatedImage]):

@@ -91,10 +91,12 @@ class Raster:
         crs: coordinate reference system as text (WKT); "" where the file has none.
         bands: the band that is read as grey, or those that are read as red, green and blue, from 1.
         limits: the values that become 0 and 255, for each of ``bands``; None: values stay.
+        files: those that it is read from, such as a VRT's sources.
     """
 
     def __init__(self, dataset: Any, name: str, bands: Any, stretch: Stretch | None):
         self._dataset, self._name = dataset, name
+        self.files: list[str] = dataset.files
         self.size: tuple[int, int] = (dataset.width, dataset.height)
         self.transform = dataset.transform
         self.crs: str = dataset.crs.to_wkt() if dataset.crs else ""

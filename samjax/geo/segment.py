@@ -109,7 +109,10 @@ def segment_raster(
     """
     import_libraries()
     path = _check_target(target, overwrite=overwrite)
-    with protecting([source], RasterError), open_raster(source, bands, stretch) as raster:
+    with (
+        open_raster(source, bands, stretch) as raster,
+        protecting([source, *raster.files], RasterError),
+    ):
         check_outputs([path])
         made_folder(path.parent, RasterError)
         todo = tiles(*raster.size, tile, halo)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from samjax.annotations import to_label_map, write_coco, write_label_png, write_npz, write_yolo
 from samjax.annotations.records import FORMATS, AnnotatedImage
 from samjax.errors import AnnotationError
-from samjax.files import given_path, writing
-from samjax.jobs.results import read_results
+from samjax.files import given_path, protecting, writing
+from samjax.jobs.results import local_files, read_results
 
 
 class Exported(NamedTuple):
@@ -40,7 +40,8 @@ def export_results(
         where: function of an image's name; images for which it is false are left out.
 
     Raises:
-        AnnotationError: an unknown format, no results, no image left, or a damaged file.
+        AnnotationError: an unknown format, no results, no image left, a damaged file, or a file
+            that would replace an image or the results.
     """
     for name in formats:
         if name not in FORMATS:
@@ -50,7 +51,7 @@ def export_results(
     kept: list[AnnotatedImage] = []
     images = masks = 0
     taken: dict[str, str] = {}
-    with writing(folder, AnnotationError):
+    with writing(folder, AnnotationError), protecting(local_files(path), AnnotationError):
         for image in read_results(path, where=where):
             images += 1
             masks += len(image.records)
