@@ -21,6 +21,7 @@ from samjax.annotations.records import (
     CategoryNames,
     Images,
     check_file_name,
+    checked_images,
     integer_or_none,
     json_value,
     new_record,
@@ -93,7 +94,7 @@ def coco_dataset(
     if shapes not in SHAPES:
         raise AnnotationError(f"shapes is {shapes!r}: use one of {', '.join(SHAPES)}")
     known = Categories(categories, 1, getattr(images, "categories", None))
-    images = list(images)
+    images = checked_images(images)
     numbers = [getattr(image, "id", None) for image in images]
     taken = [number for number in numbers if number is not None]
     if len(set(taken)) < len(taken):

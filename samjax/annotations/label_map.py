@@ -13,7 +13,14 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
 
-from samjax.annotations.records import Size, new_record, reading, segmentation_of
+from samjax.annotations.records import (
+    Size,
+    checked_numbers,
+    checked_records,
+    new_record,
+    reading,
+    segmentation_of,
+)
 from samjax.errors import AnnotationError
 from samjax.files import check_foreign, given_path, replacing
 from samjax.masks.rle import Record, crop, segmentation_area, segmentation_size
@@ -45,6 +52,7 @@ def to_label_map(
     """
     if order not in ORDERS:
         raise AnnotationError(f"order is {order!r}: use one of {', '.join(ORDERS)}")
+    records = checked_records(records)
     if len(records) > np.iinfo(np.uint16).max:
         raise AnnotationError(f"{len(records)} records: a label map holds at most 65535")
     if size is None:
@@ -82,7 +90,7 @@ def label_map_to_records(
     """
     from scipy import ndimage
 
-    if labels.min(initial=0) < 0:
+    if checked_numbers(labels).min(initial=0) < 0:
         raise AnnotationError("label map with negative numbers: objects are 1, 2, ...")
     values, dense = np.unique(labels, return_inverse=True)
     dense = dense.reshape(labels.shape).astype(np.int32) + (values[0] != 0)
@@ -107,7 +115,11 @@ def write_label_png(
         AnnotationError: numbers are below 0 or above 65535, there are no pixels, or the file is
             there and is no label map, such as a photograph: it is never replaced.
     """
-    if not labels.size or labels.min() < 0 or labels.max() > np.iinfo(np.uint16).max:
+    if (
+        not checked_numbers(labels).size
+        or labels.min() < 0
+        or labels.max() > np.iinfo(np.uint16).max
+    ):
         raise AnnotationError("label map: pass H x W numbers from 0 to 65535")
     if labels.max() <= 255 and not wide:
         picture = Image.fromarray(labels.astype(np.uint8))

@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from samjax.annotations.records import Size, new_record, reading, segmentation_of
+from samjax.annotations.records import (
+    Size,
+    checked_records,
+    checked_size,
+    new_record,
+    reading,
+    segmentation_of,
+)
 from samjax.errors import AnnotationError
 from samjax.files import given_path, replacing
 from samjax.masks.rle import Record, to_rle
@@ -37,6 +44,7 @@ def write_npz(path: str | os.PathLike[str], size: Size, records: Sequence[Record
     Raises:
         AnnotationError: records are unusable, or values are not numbers of the expected shape.
     """
+    size, records = checked_size(size), checked_records(records)
     counts = [to_rle(segmentation_of(record, size))["counts"] for record in records]
     arrays: dict[str, Any] = {
         "format": _FORMAT,

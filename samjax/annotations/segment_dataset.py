@@ -22,6 +22,8 @@ from samjax.annotations.prompts import (
 from samjax.annotations.records import AnnotatedImage
 from samjax.annotations.segment_boxes import segment_objects
 from samjax.annotations.usable import usable_objects
+from samjax.arguments import flag, function, real_number, several, whole_number
+from samjax.engine.registry import as_segmenter
 from samjax.engine.segmenter import Segmenter
 from samjax.engine.spec import ModelSpec
 from samjax.errors import AnnotationError, ImageError
@@ -127,16 +129,21 @@ def segment_dataset(
         AnnotationError: boxes or folders cannot be used, or ``out`` holds other results, or files
             that samjax did not write or that were changed since.
     """
-    if review_below is not None and not 0 <= review_below <= 1:
-        raise AnnotationError(f"review_below is {review_below}: pass a score from 0 to 1")
-    if not 1 <= shard[0] <= shard[1]:
+    if review_below is not None:
+        real_number(review_below, "review_below", 0, 1, AnnotationError)
+    function(progress, "progress", AnnotationError)
+    overwrite = flag(overwrite, "overwrite", AnnotationError)
+    normalised = flag(normalised, "normalised", AnnotationError)
+    given = tuple(several(shard, "shard", "two numbers", AnnotationError))
+    whole = [whole_number(number, "shard", error=AnnotationError) for number in given]
+    if len(whole) != 2 or not 1 <= whole[0] <= whole[1]:
         raise AnnotationError(f"shard is {shard}: pass (I, N), part I of N, such as (1, 4)")
     prompts = read_prompts(boxes, images, normalised=normalised)
     fractions = normalised or given_path(boxes, AnnotationError).is_dir()
     folder, target = given_path(images, AnnotationError), given_path(out, AnnotationError)
     if not overwrite:
         _check_before(target, prompts.images)
-    model = sam if isinstance(sam, Segmenter) else (sam or ModelSpec()).load()
+    model = as_segmenter(ModelSpec() if sam is None else sam)
     settings = {
         "weights": model.fingerprint,
         "mask_threshold": model.mask_threshold,

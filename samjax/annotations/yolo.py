@@ -15,10 +15,12 @@ from samjax.annotations.records import (
     CategoryNames,
     Images,
     Size,
+    checked_images,
     new_record,
     reading,
     segmentation_of,
 )
+from samjax.arguments import instance
 from samjax.errors import AnnotationError
 from samjax.files import check_outputs, given_path, replacing
 from samjax.masks.polygons import join_rings, mask_to_polygons, polygons_to_rle
@@ -65,7 +67,7 @@ def write_yolo(
 
     folder = given_path(folder, AnnotationError)
     known = Categories(categories, known=getattr(images, "names", None))
-    images = list(images)
+    images = checked_images(images)
     stems = stem_names((image[0] for image in images), ".txt")
     check_outputs([*(folder / "labels" / name for name in stems), folder / "data.yaml"])
     for name, (_, size, records) in zip(stems, images, strict=True):
@@ -118,6 +120,7 @@ def read_yolo(
     names = read_names(folder / "data.yaml")
     if sizes is None:
         sizes = image_sizes(folder / "images")
+    instance(sizes, Mapping, "sizes", AnnotationError, "{file name: (h, w)}")
     result: list[AnnotatedImage] = []
     for file_name, size in sizes.items():
         path = folder / "labels" / stem_name(file_name, ".txt")
