@@ -75,7 +75,7 @@ def check_foreign(
 def _answers(is_ours: Callable[[Path], bool], path: Path) -> bool:
     try:
         return path.is_file() and is_ours(path)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
 
 

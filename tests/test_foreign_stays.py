@@ -315,7 +315,14 @@ def test_the_export_of_a_job_keeps_images_and_results(tmp_path):
     (out / "annotations.json").symlink_to(file)
     refused(tmp_path, lambda: export_results(tmp_path / "job", out), INPUT)
     (out / "annotations.json").unlink()
-    assert export_results(tmp_path / "job", out, ["coco", "png"]).images == 2
+    (out / "annotations.json").write_text('{"info": {"year": 2017}, "images": []}')
+    (out / "data.yaml").write_text("names: [mine]")
+    for kind in ("coco", "yolo"):
+        refused(tmp_path, lambda kind=kind: export_results(tmp_path / "job", out, [kind]))
+    (out / "annotations.json").unlink()
+    (out / "data.yaml").unlink()
+    for _ in range(2):
+        assert export_results(tmp_path / "job", out, ["coco", "yolo", "png", "npz"]).images == 2
 
 
 def test_a_label_map_replaces_no_photograph(tmp_path):
@@ -333,3 +340,25 @@ def test_a_label_map_replaces_no_photograph(tmp_path):
     assert annotations.read_label_png(path).max() == 2
     with pytest.raises(AnnotationError, match=FOREIGN):
         annotations.write_label_png(tmp_path, mask.astype(np.uint8))
+
+
+def test_the_annotators_export_keeps_data_sets_of_others(small, tmp_path):
+    annotator = samjax.Annotator(small, [photo(tmp_path / "photos/a.png")])
+    annotator.click(20, 20)
+    annotator.commit()
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "annotations.json").write_text('{"info": {"year": 2017}, "images": []}')
+    (out / "data.yaml").write_text("names: [mine]")
+    (out / "a.npz").write_text("mine")
+    (tmp_path / "list.json").write_text("[]")
+    refused(tmp_path, lambda: annotator.export("coco", tmp_path / "list.json"))
+    photo(out / "a.png")
+    for kind in ("coco", "yolo", "png", "npz"):
+        refused(tmp_path, lambda kind=kind: annotator.export(kind, out))
+    for kind, name in (("coco", "annotations.json"), ("png", "a.png"), ("npz", "a.npz")):
+        refused(tmp_path, lambda kind=kind, name=name: annotator.export(kind, out / name))
+    for kind in ("coco", "yolo", "png", "npz"):
+        for _ in range(2):
+            annotator.export(kind, tmp_path / kind)
+    annotator.close()

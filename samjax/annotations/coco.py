@@ -54,6 +54,8 @@ _OWN = frozenset(
     ("id", "image_id", "category_id", "iscrowd", "area", "bbox", "segmentation", *_EXTRA)
 )
 
+_CONTENT = {"images", "annotations", "categories"}  # of a data set; the rest tells its origin
+
 
 def coco_dataset(
     images: Images,
@@ -157,6 +159,13 @@ def write_dataset(path: str | os.PathLike[str], dataset: dict[str, Any]) -> Path
 def dataset_text(dataset: dict[str, Any]) -> str:
     """Return a COCO data set as the text of its file."""
     return json.dumps(dataset, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def made_alike(path: Path, dataset: Mapping[str, Any]) -> bool:
+    """Tell whether a COCO file was made as a data set was: by samjax, or of the same other file."""
+    with path.open(encoding="utf-8") as file:
+        found = json.load(file)
+    return all(found.get(key) == dataset.get(key) for key in {*found, *dataset} - _CONTENT)
 
 
 class CocoImages(list[AnnotatedImage]):

@@ -28,6 +28,8 @@ from samjax.masks.rle import Record
 
 _DEEPEST = 20  # lists and mappings of a data.yaml in one another
 
+_HEAD = "train: images\nval: images\nnames:"  # of data.yaml
+
 
 def write_yolo(
     folder: str | os.PathLike[str],
@@ -81,6 +83,12 @@ def write_yolo(
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def is_own_yolo(path: Path) -> bool:
+    """Tell whether a data.yaml is one that `write_yolo` wrote."""
+    with path.open(encoding="utf-8") as file:
+        return file.read(len(_HEAD)) == _HEAD
 
 
 class YoloImages(list[AnnotatedImage]):

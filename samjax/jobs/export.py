@@ -6,10 +6,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from samjax.annotations import to_label_map, write_coco, write_label_png, write_npz, write_yolo
+from samjax.annotations import (
+    coco_dataset,
+    to_label_map,
+    write_coco,
+    write_label_png,
+    write_npz,
+    write_yolo,
+)
+from samjax.annotations.coco import made_alike
 from samjax.annotations.records import FORMATS, AnnotatedImage
+from samjax.annotations.yolo import is_own_yolo
 from samjax.errors import AnnotationError
-from samjax.files import given_path, protecting, writing
+from samjax.files import (
+    check_foreign,
+    given_path,
+    protecting,
+    writing,
+)
 from samjax.jobs.results import local_files, read_results
 
 
@@ -35,7 +49,7 @@ def export_results(
 
     Args:
         path: the destination of a job, or one of its Parquet files.
-        out: a local folder; files of these names are replaced.
+        out: a local folder; files of an earlier export are replaced, others never.
         formats: some of "coco", "yolo", "png" and "npz".
         where: function of an image's name; images for which it is false are left out.
 
@@ -52,6 +66,7 @@ def export_results(
     images = masks = 0
     taken: dict[str, str] = {}
     with writing(folder, AnnotationError), protecting(local_files(path), AnnotationError):
+        _check_ours(folder, formats)
         for image in read_results(path, where=where):
             images += 1
             masks += len(image.records)
@@ -65,6 +80,16 @@ def export_results(
         if "yolo" in formats:
             write_yolo(folder, kept, ["object"])
     return Exported(images, masks)
+
+
+def _check_ours(folder: Path, formats: Sequence[str]) -> None:
+    """Refuse a folder with a data set of somebody else, before anything is written."""
+    if "coco" in formats:
+        own = coco_dataset([])
+        file = folder / "annotations.json"
+        check_foreign([file], lambda there: made_alike(there, own), AnnotationError)
+    if "yolo" in formats:
+        check_foreign([folder / "data.yaml"], is_own_yolo, AnnotationError)
 
 
 def _write_alone(

@@ -15,11 +15,18 @@ from samjax.annotations import (
     write_npz,
     write_yolo,
 )
-from samjax.annotations.coco import write_dataset
+from samjax.annotations.coco import made_alike, write_dataset
 from samjax.annotations.records import FORMATS, new_record
+from samjax.annotations.yolo import is_own_yolo
 from samjax.engine.segmenter import Segmenter
 from samjax.errors import AnnotationError
-from samjax.files import check_outputs, given_path, protecting, writing
+from samjax.files import (
+    check_foreign,
+    check_outputs,
+    given_path,
+    protecting,
+    writing,
+)
 from samjax.masks.rle import Record
 from samjax.widget.correction import base_mask, predict_arguments
 from samjax.widget.opened import OF_THE_MASK, opened_fields
@@ -94,7 +101,8 @@ def export(
         The file or folder that was written (for "yolo" the path of data.yaml).
 
     Raises:
-        AnnotationError: an unknown kind, a path that cannot be written, or one of the inputs.
+        AnnotationError: an unknown kind, a path that cannot be written, one of the inputs, or a
+            file that samjax did not write.
     """
     if kind not in FORMATS:
         raise AnnotationError(f"export {kind!r}: use one of {', '.join(FORMATS)}")
@@ -110,8 +118,10 @@ def export(
             if not file.exists() and file.resolve() in {each.resolve() for each in inputs}:
                 raise AnnotationError(f"{file} is the saved state of an image; choose another name")
             found = coco_dataset(images, names) if dataset is None else dataset
+            check_foreign([file], lambda there: made_alike(there, found), AnnotationError)
             return write_dataset(file, found)
         if kind == "yolo":
+            check_foreign([path / "data.yaml"], is_own_yolo, AnnotationError)
             return write_yolo(path, images, names)
         if len(images) == 1 and path.suffix == f".{kind}":
             _write_one(kind, path, images[0], numbered)
