@@ -1,11 +1,14 @@
-"""Check numbers that a caller passed, and say in one line which are usable."""
+"""Check what a caller passed, and say in one line what is usable."""
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Float64
 
 from samjax.errors import PromptError, SamjaxError
 
@@ -101,6 +104,102 @@ def texts(values: Any, name: str, error: type[SamjaxError] = PromptError) -> tup
     return found
 
 
+def array(
+    values: Any, name: str, error: type[SamjaxError] = PromptError, *, real: bool = False
+) -> np.ndarray:
+    """Return what NumPy makes of values, of whatever shape; with ``real`` of real numbers or bools.
+
+    Raises:
+        error: rows of different lengths, or other types.
+    """
+    try:
+        found = np.asarray(values)
+    except (TypeError, ValueError, OverflowError):
+        message = f"{name} are not a rectangular array of numbers: {shown(values)}"
+        raise error(message) from None
+    numbers = found.dtype.kind in "biuf" or found.dtype.type.__module__ == "ml_dtypes"
+    if real and not numbers:
+        raise error(f"{name} is of dtype {found.dtype}: pass real numbers or bools")
+    return found
+
+
+def number_array(
+    values: Any, name: str, error: type[SamjaxError] = PromptError
+) -> Float64[np.ndarray, ...]:
+    """Return finite numbers as an array of float64.
+
+    Raises:
+        error: no numbers, rows of different lengths, NaN or infinity.
+    """
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        message = f"{name} are not a rectangular array of numbers: {shown(values)}"
+        raise error(message) from None
+    if not np.isfinite(found).all():
+        raise error(f"{name} hold NaN or infinite values: {shown_array(found)}")
+    return found
+
+
+def rows(
+    values: Any, name: str, width: int, error: type[SamjaxError] = PromptError
+) -> Float64[np.ndarray, "n _"]:
+    """Return finite numbers as rows of ``width``; one row alone may be flat.
+
+    Raises:
+        error: no such rows.
+    """
+    found = number_array(values, name, error)
+    if found.ndim == 0 or found.size % width:
+        raise error(f"{name} have shape {found.shape}: pass N x {width}")
+    return found.reshape(-1, width)
+
+
+def several(values: Any, name: str, of: str, error: type[SamjaxError] = PromptError) -> Any:
+    """Return a list or another iterable as it is; a text or a mapping is none.
+
+    Args:
+        values: as they were passed.
+        name: of the argument, for the error.
+        of: what it is a list of.
+        error: to raise.
+
+    Raises:
+        error: anything else.
+    """
+    alone = isinstance(values, (str, bytes, Mapping))
+    if alone or not hasattr(values, "__iter__") or getattr(values, "ndim", 1) == 0:
+        raise error(f"{name} is {shown(values)}: pass a list of {of}")
+    return values
+
+
+_T = TypeVar("_T")
+
+
+def function(value: _T, name: str, error: type[SamjaxError] = PromptError) -> _T:
+    """Return a function, or None, as it is.
+
+    Raises:
+        error: anything else.
+    """
+    if value is not None and not callable(value):
+        raise error(f"{name} is {shown(value)}: pass a function, or None")
+    return value
+
+
+def instance(
+    value: Any, kind: Any, name: str, error: type[SamjaxError] = PromptError, of: str = ""
+) -> Any:
+    """Return an object of a class as it is.
+
+    Raises:
+        error: anything else; ``of`` says where one comes from.
+    """
+    if not isinstance(value, kind):
+        raise error(f"{name} is {shown(value)}: pass {of or f'a {kind.__name__}'}")
+    return value
+
+
 class RealNumber:
     """An attribute that takes finite numbers only, and is refused otherwise as it is set."""
 
@@ -124,6 +223,12 @@ def shown(value: Any) -> str:
     except Exception:  # a whole number of thousands of digits; a class of somebody else
         return f"of type {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def shown_array(values: np.ndarray) -> str:
+    """Return the beginning of an array as text."""
+    text = str(values.ravel()[:8].tolist())
+    return text if values.size <= 8 else f"{text[:-1]}, ...]"
 
 
 def _check_range(

@@ -6,14 +6,11 @@ do; 130 interrupted. What is heavy is imported by the command that needs it.
 
 from __future__ import annotations
 
-import os
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 from typer.main import get_command
@@ -23,6 +20,13 @@ from samjax.commands.automask_command import automask
 from samjax.commands.check import check
 from samjax.commands.export import export
 from samjax.commands.job_command import job
+from samjax.commands.messages import (
+    explain,
+    fail,
+    print_rows,
+    quiet_pipe,
+    warnings_in_one_line,
+)
 from samjax.commands.models import download, lock, models
 from samjax.commands.options import (
     Base,
@@ -39,7 +43,7 @@ from samjax.commands.options import (
     RecordedThreshold,
 )
 from samjax.commands.segment_dataset import segment_dataset
-from samjax.errors import SamjaxError, SamjaxWarning, printable
+from samjax.errors import printable
 
 app = typer.Typer(
     name="samjax",
@@ -48,8 +52,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # errors are one line, not a box
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# Typer carries its own copy of click in newer versions: the class is found through what it exports.
-_UsageError = typer.BadParameter.__mro__[1]
 
 
 def _print_version(wanted: bool) -> bool:
@@ -255,7 +257,7 @@ def inspect(
     if as_json:
         print(json.dumps(description.as_dict(), indent=2))
     else:
-        _print_rows(describe_rows(description))
+        print_rows(describe_rows(description))
 
 
 @app.command()
@@ -312,20 +314,14 @@ def info() -> None:
     """Show versions, devices and whether a GPU lies idle."""
     from samjax.commands.info import info_rows
 
-    _print_rows(info_rows())
-
-
-def _print_rows(rows: Sequence[tuple[str, str]]) -> None:
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(f"{name:<{width}}  {printable(value)}")
+    print_rows(info_rows())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's own) and return its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        with _warnings_in_one_line():
+        with warnings_in_one_line():
             code = get_command(app).main(
                 args=given or ["--help"],
                 prog_name="samjax",
@@ -333,7 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         sys.stdout.flush()
     except BrokenPipeError:
-        return _quiet_pipe()
+        return quiet_pipe()
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except SystemExit as stop:  # typer's own answer to a broken pipe
@@ -342,65 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = explain(error)
         if message is None:
             raise
-        return _fail(message)
+        return fail(message)
     if code == 130:
-        return _fail("interrupted", code)
+        return fail("interrupted", code)
     return code if isinstance(code, int) else 0
-
-
-@contextmanager
-def _warnings_in_one_line() -> Iterator[None]:
-    """Print samjax's own warnings as its errors are; others as Python does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", SamjaxWarning)
-        otherwise, shown = warnings.showwarning, set()
-
-        def show(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
-            if issubclass(category, SamjaxWarning):
-                if str(message) not in shown:
-                    print(f"samjax: {message}", file=sys.stderr)
-                shown.add(str(message))
-            else:
-                otherwise(message, category, filename, lineno, file, line)
-
-        warnings.showwarning = show
-        yield
-
-
-def explain(error: Exception) -> str | None:
-    """Explain an error of the user or the machine in one line; None for a fault of the program."""
-    if isinstance(error, SamjaxError):
-        return str(error)
-    if isinstance(error, _UsageError):
-        command = error.ctx.command_path if error.ctx else "samjax"  # type: ignore[attr-defined]
-        message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
-        return f"{message}; see {command} --help"
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        return "out of memory: try --dtype bfloat16, a smaller image or model, or another --device"
-    if isinstance(error, RuntimeError) and "home directory" in str(error):
-        return "a path begins with ~ and the name of nobody here: write it out"
-    if isinstance(error, RuntimeError) and "backend" in str(error):
-        return f"JAX does not start: {error}; see samjax info, JAX_PLATFORMS and your drivers"
-    if isinstance(error, OSError):
-        named = f"{error.filename}: " if error.filename else ""
-        return f"{named}{error.strerror or error}; check path, permissions and free space"
-    return None
-
-
-def _fail(message: str, code: int = 2) -> int:
-    print(f"samjax: {printable(' '.join(message.splitlines()))}", file=sys.stderr)
-    return code
-
-
-def _quiet_pipe() -> int:
-    """Say nothing when the reader went away, also not when Python flushes at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    return 1

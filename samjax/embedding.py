@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from samjax.errors import ImageError
-from samjax.files import given_path, replacing
+from samjax.files import check_foreign, given_path, replacing
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,12 @@ def write_embedding(
         path: file to write.
         embedding: embedding of one image.
         fingerprint: hash of the weights, dtype and preprocessing that made the embedding.
+
+    Raises:
+        ImageError: something else than an embedding is there, which is never replaced.
     """
     path = given_path(path, ImageError)
+    check_foreign([path], _is_embedding, ImageError)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -53,6 +58,14 @@ def write_embedding(
             fingerprint=fingerprint,
         )
     return path
+
+
+def _is_embedding(path: Path) -> bool:
+    """Tell whether a file is an embedding, of whatever weights."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return {"features.npy", "fingerprint.npy"} <= set(archive.namelist())
 
 
 def read_embedding(

@@ -5,11 +5,12 @@ Each message says in one line what failed, why, and what to do about it.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from traceback import format_exception
 from types import TracebackType
 
-_PACKAGE = str(Path(__file__).parent)  # where samjax's own frames come from
+_PACKAGE = f"{Path(__file__).parent}{os.sep}"  # where samjax's own frames come from
 
 
 def printable(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -46,6 +46,45 @@ def check_outputs(outputs: Iterable[str | os.PathLike[str]]) -> None:
         if is_input(path):
             error = _protected.get()[1]
             raise error(f"{path} is an input and would be replaced; choose another folder or name")
+
+
+def check_foreign(
+    outputs: Iterable[str | os.PathLike[str]],
+    is_ours: Callable[[Path], bool],
+    error: type[SamjaxError] = SamjaxError,
+) -> None:
+    """Refuse outputs in whose place something lies that samjax did not write.
+
+    Args:
+        outputs: files to be written.
+        is_ours: tells of a file whether samjax wrote it; errors mean that it did not.
+        error: to raise.
+
+    Raises:
+        error: which file; `protecting`'s error for an input.
+    """
+    for path in map(Path, outputs):
+        check_outputs([path])  # says more
+        if os.path.lexists(path) and not _answers(is_ours, path):
+            raise error(
+                f"{path} was not written by samjax, or was changed since: move it away, or choose "
+                "another folder or name"
+            )
+
+
+def _answers(is_ours: Callable[[Path], bool], path: Path) -> bool:
+    try:
+        return path.is_file() and is_ours(path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def content_of(folders: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
+    """Yield paths, and of folders all that lies in them, to be protected."""
+    for path in map(Path, folders):
+        yield path
+        if path.is_dir():
+            yield from path.rglob("*")
 
 
 def is_input(path: str | os.PathLike[str]) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from numpy.typing import ArrayLike
 
+from samjax.arguments import array, several
 from samjax.embedding import ImageEmbedding
 from samjax.engine.prompts import blocks, check_boxes, check_masks, check_points, pack
 from samjax.engine.segmenter import Segmenter
@@ -41,13 +42,13 @@ def one_mask(mask: ArrayLike) -> np.ndarray:
     Raises:
         PromptError: they are not 1 x m x m.
     """
-    array = np.asarray(mask)
-    if array.ndim != 3 or array.shape[0] != 1:
+    found = array(mask, "mask_input")
+    if found.ndim != 3 or found.shape[0] != 1:
         raise PromptError(
-            f"mask_input has shape {array.shape}: give the 1 x m x m low-res logits of one mask, "
+            f"mask_input has shape {found.shape}: give the 1 x m x m low-res logits of one mask, "
             "such as low_res[i : i + 1]"
         )
-    return array
+    return found
 
 
 def predict_prompts(
@@ -75,8 +76,10 @@ def predict_prompts(
         )
     points = None
     if point_coords is not None:
-        coords = list(point_coords)
-        labels = [None] * len(coords) if point_labels is None else list(point_labels)
+        coords = list(several(point_coords, "point_coords", "points, one set an object"))
+        labels: list[Any] = [None] * len(coords)
+        if point_labels is not None:
+            labels = list(several(point_labels, "point_labels", "labels, one set an object"))
         if len(coords) != len(labels):
             raise PromptError(f"{len(coords)} sets of points but {len(labels)} sets of labels")
         points = [check_points(c, marks) for c, marks in zip(coords, labels, strict=True)]

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
-from samjax.arguments import RealNumber
+from samjax.arguments import RealNumber, array, instance, number_array, several
 from samjax.embedding import ImageEmbedding, read_embedding, write_embedding
 from samjax.engine.registry import Model, as_segmenter
 from samjax.errors import MigrationError, PromptError
@@ -125,6 +125,7 @@ class SamPredictor:
 
     def _encode_images(self, images: Iterable[Any], *, hashed: bool) -> Iterator[ImageEmbedding]:
         model = self.model
+        images = several(images, "images", "images")
         with closing(
             prepare_images(images, model.config.image_size, model.preset, hashed=hashed)
         ) as prepared:  # ends its threads, whatever happens
@@ -148,8 +149,14 @@ class SamPredictor:
         self._embedding = self.encode_image(image, image_format, bands=bands, page=page)
 
     def set_embedding(self, embedding: ImageEmbedding) -> None:
-        """Make an image that was encoded earlier the current one."""
-        self._embedding = embedding
+        """Make an image that was encoded earlier the current one.
+
+        Raises:
+            PromptError: it is no ImageEmbedding.
+        """
+        self._embedding = instance(
+            embedding, ImageEmbedding, "embedding", of="what encode_image returns"
+        )
 
     def reset_image(self) -> None:
         """Forget the current image."""
@@ -165,6 +172,9 @@ class SamPredictor:
         """Write the current image embedding to an .npz file atomically, and return its path.
 
         The file records the hash of the image and the fingerprint of the weights.
+
+        Raises:
+            ImageError: something else than an embedding is there, which is never replaced.
         """
         return write_embedding(path, self.current_embedding, self.model.fingerprint)
 
@@ -217,7 +227,7 @@ class SamPredictor:
             raise PromptError("point_labels without point_coords: give both or neither")
         boxes = None
         if box is not None:
-            corners = np.asarray(box)
+            corners = array(box, "box")
             if corners.size != 4:
                 raise PromptError(
                     f"box has shape {corners.shape}: give (x0, y0, x1, y1); for several boxes "
@@ -255,7 +265,7 @@ class SamPredictor:
         Raises:
             PromptError: no image is set, or the mask is empty or of another size.
         """
-        inside = np.asarray(mask)
+        inside = array(mask, "mask", real=True)
         if inside.shape != self.original_size:
             raise PromptError(
                 f"mask of shape {inside.shape}: give H x W of the image, {self.original_size}"
@@ -336,6 +346,8 @@ class SamPredictor:
             ImageError: an image is unreadable; the message gives its index.
             PromptError: an image's prompts are unusable; the message gives its index.
         """
+        images = list(several(images, "images", "images"))
+        prompts = list(several(prompts, "prompts", "dicts, one an image"))
         if len(images) != len(prompts):
             raise PromptError(
                 f"{len(images)} images but {len(prompts)} prompts: give one mapping for each image"
@@ -346,7 +358,7 @@ class SamPredictor:
         embeddings = self._encode_images(images, hashed=False)  # nobody sees them
         for number, (image, given) in enumerate(zip(embeddings, prompts, strict=True)):
             try:
-                if unknown := set(given) - known:
+                if unknown := set(instance(given, Mapping, "prompts", of="a dict")) - known:
                     raise PromptError(f"unknown {sorted(unknown)}: use {sorted(known)}")
                 predictions.append(
                     predict_prompts(
@@ -410,11 +422,13 @@ class SamPredictor:
             PromptError: as for predict_many, or coordinates beyond the network's input.
         """
         size = self.model.config.image_size
-        for given in (point_coords, boxes):
-            if given is not None and np.size(values := np.asarray(given)) and values.max() > size:
+        given = {"point_coords": point_coords, "boxes": boxes}
+        for name, values in given.items():
+            found: np.ndarray = np.zeros(0) if values is None else number_array(values, name)
+            if found.size and found.max() > size:
                 raise PromptError(
                     f"predict_torch takes coordinates of the network's input of {size} x {size} "
-                    f"pixels, these go up to {values.max():g}: apply predictor.transform, or use "
+                    f"pixels, these go up to {found.max():g}: apply predictor.transform, or use "
                     "predict_many, which takes pixels of the image"
                 )
         image = self.current_embedding

@@ -184,3 +184,22 @@ def test_a_notebook_shows_the_callers_frames_and_the_message(tmp_path, mode):
     assert "return samjax.load(name)" in shown
     assert "CheckpointError: vit-b: no such file or folder" in shown
     assert ("in find_source" in shown) == (mode == "Verbose")
+
+
+def _raised_in(file: Path) -> SamjaxError:
+    """The error of a call of samjax in a script of this name."""
+    code = compile("from samjax import read_image\nread_image('no-such-file.png')", file, "exec")
+    with pytest.raises(SamjaxError) as caught:
+        exec(code, {})
+    return caught.value
+
+
+@pytest.mark.parametrize("name", ["samjax_demo.py", "samjax-work/cell.py", "samjax.py"])
+def test_a_script_beside_the_package_is_the_callers(name):
+    script = Path(errors.__file__).parents[1] / name
+    shown = errors.callers_frames(_raised_in(script).__traceback__)
+    files = []
+    while shown is not None:
+        files.append(shown.tb_frame.f_code.co_filename)
+        shown = shown.tb_next
+    assert files[:2] == [__file__, str(script)]  # jaxtyping's frames may follow

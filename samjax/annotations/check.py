@@ -16,7 +16,8 @@ from samjax.annotations.label_files import shown_size
 from samjax.annotations.quality import KINDS, NOTES, Finding, Limits, image_findings, mask_key
 from samjax.annotations.records import DEFAULT_LABEL
 from samjax.annotations.sources import Annotated, open_annotations
-from samjax.errors import printable
+from samjax.arguments import function, instance, real_number
+from samjax.errors import AnnotationError, printable
 from samjax.masks.rle import to_coco_rle
 from samjax.words import counted
 
@@ -131,11 +132,14 @@ def check_dataset(
         progress: wraps the iterator of images, as ``tqdm`` does.
 
     Raises:
-        AnnotationError: something cannot be read.
+        AnnotationError: something cannot be read, or limits are not numbers of at least 0.
     """
+    limits = instance(Limits() if limits is None else limits, Limits, "limits", AnnotationError)
+    for name, value in limits._asdict().items():
+        real_number(value, name, 0, error=AnnotationError)
+    function(progress, "progress", AnnotationError)
     source = open_annotations(path, format, image_folder)
     report = CheckReport(source.path, source.format, source.image_folder)
-    limits = limits or Limits()
     masks: Counter[str] = Counter()
     images: Counter[str] = Counter()
     contents: dict[bytes, str] = {}

@@ -21,6 +21,7 @@ from samjax.annotations.records import (
     CategoryNames,
     Images,
     check_file_name,
+    checked_images,
     integer_or_none,
     json_value,
     new_record,
@@ -52,6 +53,8 @@ _EXTRA = (
 _OWN = frozenset(
     ("id", "image_id", "category_id", "iscrowd", "area", "bbox", "segmentation", *_EXTRA)
 )
+
+_CONTENT = {"images", "annotations", "categories"}  # of a data set; the rest tells its origin
 
 
 def coco_dataset(
@@ -93,7 +96,7 @@ def coco_dataset(
     if shapes not in SHAPES:
         raise AnnotationError(f"shapes is {shapes!r}: use one of {', '.join(SHAPES)}")
     known = Categories(categories, 1, getattr(images, "categories", None))
-    images = list(images)
+    images = checked_images(images)
     numbers = [getattr(image, "id", None) for image in images]
     taken = [number for number in numbers if number is not None]
     if len(set(taken)) < len(taken):
@@ -149,9 +152,20 @@ def write_dataset(path: str | os.PathLike[str], dataset: dict[str, Any]) -> Path
     """Write a COCO data set to a JSON file atomically, and return its path."""
     path = given_path(path, AnnotationError)
     with replacing(path) as temporary:
-        text = json.dumps(dataset, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(dataset_text(dataset), encoding="utf-8")
     return path
+
+
+def dataset_text(dataset: dict[str, Any]) -> str:
+    """Return a COCO data set as the text of its file."""
+    return json.dumps(dataset, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def made_alike(path: Path, dataset: Mapping[str, Any]) -> bool:
+    """Tell whether a COCO file was made as a data set was: by samjax, or of the same other file."""
+    with path.open(encoding="utf-8") as file:
+        found = json.load(file)
+    return all(found.get(key) == dataset.get(key) for key in {*found, *dataset} - _CONTENT)
 
 
 class CocoImages(list[AnnotatedImage]):

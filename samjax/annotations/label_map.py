@@ -13,13 +13,21 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
 
-from samjax.annotations.records import Size, new_record, reading, segmentation_of
+from samjax.annotations.records import (
+    Size,
+    checked_numbers,
+    checked_records,
+    new_record,
+    reading,
+    segmentation_of,
+)
 from samjax.errors import AnnotationError
-from samjax.files import given_path, replacing
+from samjax.files import check_foreign, given_path, replacing
 from samjax.masks.rle import Record, crop, segmentation_area, segmentation_size
 from samjax.palette import PALETTE
 
 ORDERS = ("area", "score", "given")
+_MODES = ("P", "L", "1", "I", "I;16")  # of pictures whose pixels may be numbers of objects
 
 
 def to_label_map(
@@ -44,6 +52,7 @@ def to_label_map(
     """
     if order not in ORDERS:
         raise AnnotationError(f"order is {order!r}: use one of {', '.join(ORDERS)}")
+    records = checked_records(records)
     if len(records) > np.iinfo(np.uint16).max:
         raise AnnotationError(f"{len(records)} records: a label map holds at most 65535")
     if size is None:
@@ -81,7 +90,7 @@ def label_map_to_records(
     """
     from scipy import ndimage
 
-    if labels.min(initial=0) < 0:
+    if checked_numbers(labels).min(initial=0) < 0:
         raise AnnotationError("label map with negative numbers: objects are 1, 2, ...")
     values, dense = np.unique(labels, return_inverse=True)
     dense = dense.reshape(labels.shape).astype(np.int32) + (values[0] != 0)
@@ -103,9 +112,14 @@ def write_label_png(
     viewers show almost black; ``wide`` gives it always.
 
     Raises:
-        AnnotationError: numbers are below 0 or above 65535, or there are no pixels.
+        AnnotationError: numbers are below 0 or above 65535, there are no pixels, or the file is
+            there and is no label map, such as a photograph: it is never replaced.
     """
-    if not labels.size or labels.min() < 0 or labels.max() > np.iinfo(np.uint16).max:
+    if (
+        not checked_numbers(labels).size
+        or labels.min() < 0
+        or labels.max() > np.iinfo(np.uint16).max
+    ):
         raise AnnotationError("label map: pass H x W numbers from 0 to 65535")
     if labels.max() <= 255 and not wide:
         picture = Image.fromarray(labels.astype(np.uint8))
@@ -113,6 +127,7 @@ def write_label_png(
     else:
         picture = Image.fromarray(labels.astype(np.uint16))
     path = given_path(path, AnnotationError)
+    check_foreign([path], _is_label_map, AnnotationError)
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
     return path
@@ -125,13 +140,18 @@ def read_label_png(path: str | os.PathLike[str]) -> Integer[np.ndarray, "H W"]:
         AnnotationError: the file is missing or damaged, or is an RGB picture.
     """
     with reading(path, "a PNG label map") as file, Image.open(file, formats=["PNG"]) as picture:
-        if picture.mode not in ("P", "L", "1", "I", "I;16"):
+        if picture.mode not in _MODES:
             raise AnnotationError(
                 f"is a picture in {picture.mode}, not a label map, whose pixels number objects: "
                 "pass an indexed or greyscale PNG"
             )
         array = np.array(picture)
         return array.astype(np.uint16 if picture.mode.startswith("I") else np.uint8)
+
+
+def _is_label_map(path: Path) -> bool:
+    with Image.open(path, formats=["PNG"]) as picture:
+        return picture.mode in _MODES
 
 
 def _score(record: Record) -> float:

@@ -25,6 +25,7 @@ from samjax.annotations.records import (
     AnnotatedImage,
     Images,
     Size,
+    checked_images,
     integer_or_none,
     json_value,
     new_record,
@@ -84,7 +85,7 @@ def write_labelme(
     """
     if shapes not in SHAPES:
         raise AnnotationError(f"shapes is {shapes!r}: use one of {', '.join(SHAPES)}")
-    folder, images = given_path(folder, AnnotationError), list(images)
+    folder, images = given_path(folder, AnnotationError), checked_images(images)
     names = stem_names((image[0] for image in images), ".json")
     check_outputs(folder / name for name in names)
     empty, written = 0, []

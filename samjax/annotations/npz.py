@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import itertools
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from samjax.annotations.records import Size, new_record, reading, segmentation_of
+from samjax.annotations.records import (
+    Size,
+    checked_records,
+    checked_size,
+    new_record,
+    reading,
+    segmentation_of,
+)
 from samjax.errors import AnnotationError
-from samjax.files import given_path, replacing
+from samjax.files import (
+    check_foreign,
+    given_path,
+    replacing,
+)
 from samjax.masks.rle import Record, to_rle
 
 _FORMAT = 1
@@ -35,8 +47,10 @@ def write_npz(path: str | os.PathLike[str], size: Size, records: Sequence[Record
         records: records with masks of that size.
 
     Raises:
-        AnnotationError: records are unusable, or values are not numbers of the expected shape.
+        AnnotationError: records are unusable, values are not numbers of the expected shape, or
+            another program's file is there, which is never replaced.
     """
+    size, records = checked_size(size), checked_records(records)
     counts = [to_rle(segmentation_of(record, size))["counts"] for record in records]
     arrays: dict[str, Any] = {
         "format": _FORMAT,
@@ -64,9 +78,17 @@ def write_npz(path: str | os.PathLike[str], size: Size, records: Sequence[Record
         arrays |= _point_labels(records, points)
     # NumPy gets a file object, since it would add its own suffix to a name.
     path = given_path(path, AnnotationError)
+    check_foreign([path], _is_ours, AnnotationError)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
     return path
+
+
+def _is_ours(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return {"format.npy", "counts.npy", "runs.npy"} <= set(archive.namelist())
 
 
 def read_npz(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, SupportsIndex, TypeAlias
 
 import numpy as np
 
-from samjax.arguments import shown
+from samjax.arguments import several, shown, whole_number
 from samjax.errors import AnnotationError
 from samjax.files import given_path
 from samjax.masks.rle import (
@@ -84,8 +84,60 @@ def convert_records(records: Iterable[Record], output_mode: str) -> list[Record]
     """
     return [
         {**record, "segmentation": convert_segmentation(segmentation_of(record), output_mode)}
-        for record in records
+        for record in checked_records(records)
     ]
+
+
+def checked_records(records: Any) -> Sequence[Record]:
+    """Return records as they are, if they are a list of dicts.
+
+    Raises:
+        AnnotationError: anything else.
+    """
+    found = several(records, "records", "dicts, as SamAutomaticMaskGenerator's", AnnotationError)
+    found = found if isinstance(found, Sequence) else list(found)
+    for record in found:
+        if not isinstance(record, Mapping):
+            raise AnnotationError(f"a record is {shown(record)}: pass dicts with a segmentation")
+    return found
+
+
+def checked_images(images: Any) -> list[Any]:
+    """Return (file_name, (h, w), records) of images in a list, each as it is.
+
+    Raises:
+        AnnotationError: one that is something else.
+    """
+    found = list(several(images, "images", "(file_name, (h, w), records)", AnnotationError))
+    for image in found:
+        if not isinstance(image, (tuple, list)) or len(image) != 3:
+            raise AnnotationError(f"an image is {shown(image)}: pass (file_name, (h, w), records)")
+        checked_size(image[1])
+        checked_records(image[2])
+    return found
+
+
+def checked_size(size: Any) -> tuple[int, int]:
+    """Return the (h, w) of an image.
+
+    Raises:
+        AnnotationError: anything but two whole numbers above 0.
+    """
+    if not isinstance(size, (tuple, list, np.ndarray)) or len(size) != 2:
+        raise AnnotationError(f"size is {shown(size)}: pass (height, width) in pixels")
+    height, width = (whole_number(side, "size", 1, error=AnnotationError) for side in size)
+    return height, width
+
+
+def checked_numbers(labels: Any) -> np.ndarray:
+    """Return a label map as it is.
+
+    Raises:
+        AnnotationError: anything but an array of H x W whole numbers.
+    """
+    if getattr(getattr(labels, "dtype", None), "kind", "?") not in "bui" or labels.ndim != 2:
+        raise AnnotationError(f"label map is {shown(labels)}: pass an array of H x W whole numbers")
+    return labels
 
 
 def segmentation_of(record: Record, size: Size | None = None) -> Segmentation:
@@ -156,7 +208,10 @@ def _ids(names: Any, first: int) -> dict[str, int]:
     if isinstance(names, Mapping):
         pairs = [(k, v) if isinstance(k, str) else (v, k) for k, v in names.items()]
     else:
-        pairs = [(name, i) for i, name in enumerate(np.asarray(names).tolist(), first)]
+        listed = np.asarray(names).tolist()
+        if not isinstance(listed, list):
+            raise refused
+        pairs = [(name, i) for i, name in enumerate(listed, first)]
     whole = (int, np.integer)
     if not all(isinstance(n, str) and isinstance(i, whole) and i >= 0 for n, i in pairs):
         raise refused

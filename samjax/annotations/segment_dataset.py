@@ -8,10 +8,11 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from os.path import lexists
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from samjax.annotations.coco import CocoImages, coco_dataset, write_coco
+from samjax.annotations.coco import CocoImages, coco_dataset, dataset_text
 from samjax.annotations.prompts import (
     ImagePrompts,
     Problem,
@@ -21,10 +22,21 @@ from samjax.annotations.prompts import (
 from samjax.annotations.records import AnnotatedImage
 from samjax.annotations.segment_boxes import segment_objects
 from samjax.annotations.usable import usable_objects
+from samjax.arguments import flag, function, real_number, several, whole_number
+from samjax.engine.registry import as_segmenter
 from samjax.engine.segmenter import Segmenter
 from samjax.engine.spec import ModelSpec
 from samjax.errors import AnnotationError, ImageError
-from samjax.files import check_outputs, given_path, made_folder, protecting, replacing, writing
+from samjax.files import (
+    check_foreign,
+    check_outputs,
+    content_of,
+    given_path,
+    made_folder,
+    protecting,
+    replacing,
+    writing,
+)
 from samjax.image.read import read_image
 from samjax.masks.rle import Record
 from samjax.predictor import SamPredictor
@@ -34,6 +46,7 @@ MENDED = "mended"  # in the kind of a problem: the object was segmented all the 
 
 _RUN, _RECORDS = "segment_dataset.json", "records"
 _COCO, _REVIEW, _PROBLEMS = "annotations.json", "review.json", "problems.json"
+_FILES = "files"  # in the file of settings: the hashes of those three
 _ADVICE = "choose another folder, or pass --overwrite (overwrite=True) to replace its results"
 
 
@@ -106,30 +119,38 @@ def segment_dataset(
         normalised: boxes of a COCO or CSV file are fractions of the images' sides.
         review_below: objects with a lower predicted IoU or stability are listed for review; None
             takes the model's thresholds of automatic masks.
-        overwrite: replace results that were made with other settings.
+        overwrite: replace results that were made with other settings, and changed ones.
         shard: (I, N): segment part I of N of the images, counted from 1. Each part may run in a
             process or machine of its own on the same ``out``; the last one writes the data set,
             with the bytes that one run for all images writes.
         progress: wraps the list of images, as ``tqdm`` does.
 
     Raises:
-        AnnotationError: boxes or folders cannot be used, or ``out`` holds other results.
+        AnnotationError: boxes or folders cannot be used, or ``out`` holds other results, or files
+            that samjax did not write or that were changed since.
     """
-    if review_below is not None and not 0 <= review_below <= 1:
-        raise AnnotationError(f"review_below is {review_below}: pass a score from 0 to 1")
-    if not 1 <= shard[0] <= shard[1]:
+    if review_below is not None:
+        real_number(review_below, "review_below", 0, 1, AnnotationError)
+    function(progress, "progress", AnnotationError)
+    overwrite = flag(overwrite, "overwrite", AnnotationError)
+    normalised = flag(normalised, "normalised", AnnotationError)
+    given = tuple(several(shard, "shard", "two numbers", AnnotationError))
+    whole = [whole_number(number, "shard", error=AnnotationError) for number in given]
+    if len(whole) != 2 or not 1 <= whole[0] <= whole[1]:
         raise AnnotationError(f"shard is {shard}: pass (I, N), part I of N, such as (1, 4)")
     prompts = read_prompts(boxes, images, normalised=normalised)
     fractions = normalised or given_path(boxes, AnnotationError).is_dir()
     folder, target = given_path(images, AnnotationError), given_path(out, AnnotationError)
-    _check_before(target, overwrite)
-    model = sam if isinstance(sam, Segmenter) else (sam or ModelSpec()).load()
+    if not overwrite:
+        _check_before(target, prompts.images)
+    model = as_segmenter(ModelSpec() if sam is None else sam)
     settings = {
         "weights": model.fingerprint,
         "mask_threshold": model.mask_threshold,
         "normalised": fractions,
     }
-    inputs = [Path(boxes), *(folder / image.file_name for image in prompts.images)]
+    known = content_of([given_path(boxes, AnnotationError)])
+    inputs = [*known, *(folder / image.file_name for image in prompts.images)]
     with protecting(inputs, AnnotationError), writing(target, AnnotationError):
         made_folder(target, AnnotationError)
         _start(target, settings, overwrite)
@@ -238,37 +259,86 @@ def _join(
     report.review.sort(key=lambda each: min(each["predicted_iou"], each["stability_score"]))
     if not report.joined:
         return report
-    if prompts.categories is None:
-        write_coco(out / _COCO, done)
-    else:
-        write_coco(out / _COCO, CocoImages(done, prompts.categories, []))
-    _write_json(out / _REVIEW, report.review)
-    _write_json(out / _PROBLEMS, [problem._asdict() for problem in report.problems])
+    known = done if prompts.categories is None else CocoImages(done, prompts.categories, [])
+    texts = {
+        _COCO: dataset_text(coco_dataset(known)),
+        _REVIEW: _json_text(report.review),
+        _PROBLEMS: _json_text([problem._asdict() for problem in report.problems]),
+    }
+    _write_outputs(out, texts, settings)
     return report
+
+
+def _write_outputs(out: Path, texts: dict[str, str], settings: dict[str, Any]) -> None:
+    """Write the files of the data set, and their hashes into the file of settings.
+
+    Both hashes are there while they are written: a killed run knows its own files again.
+    """
+    hashes = {name: [hashlib.sha256(text.encode()).hexdigest()] for name, text in texts.items()}
+    earlier = (_run(out) or {}).get(_FILES) or {}
+    before = {name: [*earlier.get(name, []), *new] for name, new in hashes.items()}
+    if earlier:
+        check_foreign((out / name for name in texts), _hashed_in(before), AnnotationError)
+    _write_json(out / _RUN, {**settings, _FILES: before})
+    for name, text in texts.items():
+        with replacing(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    _write_json(out / _RUN, {**settings, _FILES: hashes})
+
+
+def _hashed_in(hashes: dict[str, list[str]]) -> Callable[[Path], bool]:
+    return lambda path: hashlib.sha256(path.read_bytes()).hexdigest() in hashes.get(path.name, ())
 
 
 def _record(out: Path, image: ImagePrompts) -> Path:
     return out / _RECORDS / f"{image.file_name}.json"
 
 
-def _check_before(out: Path, overwrite: bool) -> None:
-    if (out / _COCO).exists() and not (out / _RUN).exists() and not overwrite:
-        raise AnnotationError(f"{out / _COCO} exists and is not of an earlier run; {_ADVICE}")
+def _check_before(out: Path, images: Sequence[ImagePrompts]) -> None:
+    """Refuse a folder in which files would be replaced that are of no earlier run.
+
+    Raises:
+        AnnotationError: which file.
+    """
+    outputs = [out / name for name in (_COCO, _REVIEW, _PROBLEMS)]
+    found = [path for path in (*outputs, *(_record(out, i) for i in images)) if lexists(path)]
+    run = _run(out)  # looked at last: who writes a file has written it before
+    if run is None and (found or lexists(out / _RUN)):
+        file = found[0] if found else out / _RUN
+        raise AnnotationError(f"{file} exists and is not of an earlier run; {_ADVICE}")
+    check_foreign(set(found) - set(outputs), _is_record, AnnotationError)
+    if run and run.get(_FILES):
+        check_foreign(outputs, _hashed_in(run[_FILES]), AnnotationError)
+
+
+def _run(out: Path) -> dict[str, Any] | None:
+    """Return the content of the file of settings; None where there is none of ours."""
+    try:
+        found = json.loads((out / _RUN).read_text(encoding="utf-8"))
+        lists = list(found.get(_FILES, {}).values())
+    except (OSError, ValueError, AttributeError):
+        return None
+    good = "weights" in found and all(isinstance(each, list) for each in lists)
+    return found if good else None
+
+
+def _is_record(path: Path) -> bool:
+    """Tell whether a file is a record, be it damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return True
+    return isinstance(found, dict) and {"key", "checksum", "body"} <= found.keys()
 
 
 def _start(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
     """Write the file of settings, or compare it."""
     check_outputs(out / name for name in (_RUN, _COCO, _REVIEW, _PROBLEMS))
-    path = out / _RUN
-    if path.exists() and not overwrite:
-        try:
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            earlier = None
-        if earlier != settings:
-            raise AnnotationError(f"{out} holds masks made with other settings; {_ADVICE}")
-        return
-    _write_json(path, settings)
+    earlier = None if overwrite else _run(out)
+    if earlier is None:
+        _write_json(out / _RUN, settings)
+    elif {name: earlier.get(name) for name in settings} != settings:
+        raise AnnotationError(f"{out} holds masks made with other settings; {_ADVICE}")
 
 
 def _key(path: Path, image: ImagePrompts, settings: dict[str, Any]) -> str:
@@ -314,8 +384,11 @@ def _checksum(key: str, body: Any) -> str:
 
 def _write_json(path: Path, content: Any) -> None:
     with replacing(path) as temporary:
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(_json_text(content), encoding="utf-8")
+
+
+def _json_text(content: Any) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def report_rows(report: SegmentedDataset) -> Iterator[str]:

@@ -32,6 +32,8 @@ from samjax.annotations.records import (
     CategoryNames,
     Images,
     Size,
+    checked_images,
+    checked_records,
     integer_or_none,
     new_record,
     reading,
@@ -69,7 +71,7 @@ def to_class_map(
         AnnotationError: a label is not among the categories, ids are not 1 to 65535, or records
             cannot be used.
     """
-    return _class_map(records, _known(categories), size, order)
+    return _class_map(checked_records(records), _known(categories), size, order)
 
 
 def write_semantic(
@@ -101,7 +103,7 @@ def write_semantic(
     if legend not in LEGENDS:
         raise AnnotationError(f"legend is {legend!r}: use one of {', '.join(LEGENDS)}")
     folder, given = given_path(folder, AnnotationError), getattr(images, "categories", None)
-    images = list(images)
+    images = checked_images(images)
     known = _known(categories, given)
     names = stem_names((image[0] for image in images), ".png")
     for _, _, records in images:

@@ -15,16 +15,20 @@ from samjax.annotations.records import (
     CategoryNames,
     Images,
     Size,
+    checked_images,
     new_record,
     reading,
     segmentation_of,
 )
+from samjax.arguments import instance
 from samjax.errors import AnnotationError
 from samjax.files import check_outputs, given_path, replacing
 from samjax.masks.polygons import join_rings, mask_to_polygons, polygons_to_rle
 from samjax.masks.rle import Record
 
 _DEEPEST = 20  # lists and mappings of a data.yaml in one another
+
+_HEAD = "train: images\nval: images\nnames:"  # of data.yaml
 
 
 def write_yolo(
@@ -65,7 +69,7 @@ def write_yolo(
 
     folder = given_path(folder, AnnotationError)
     known = Categories(categories, known=getattr(images, "names", None))
-    images = list(images)
+    images = checked_images(images)
     stems = stem_names((image[0] for image in images), ".txt")
     check_outputs([*(folder / "labels" / name for name in stems), folder / "data.yaml"])
     for name, (_, size, records) in zip(stems, images, strict=True):
@@ -79,6 +83,12 @@ def write_yolo(
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def is_own_yolo(path: Path) -> bool:
+    """Tell whether a data.yaml is one that `write_yolo` wrote."""
+    with path.open(encoding="utf-8") as file:
+        return file.read(len(_HEAD)) == _HEAD
 
 
 class YoloImages(list[AnnotatedImage]):
@@ -118,6 +128,7 @@ def read_yolo(
     names = read_names(folder / "data.yaml")
     if sizes is None:
         sizes = image_sizes(folder / "images")
+    instance(sizes, Mapping, "sizes", AnnotationError, "{file name: (h, w)}")
     result: list[AnnotatedImage] = []
     for file_name, size in sizes.items():
         path = folder / "labels" / stem_name(file_name, ".txt")

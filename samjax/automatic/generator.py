@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
+from samjax.arguments import function, instance
 from samjax.automatic.crops import (
     Crop,
     crop_boxes,
@@ -172,10 +173,13 @@ class SamAutomaticMaskGenerator:
             ImageError: an unusable image.
             PromptError: an embedding together with crops or tiles.
         """
+        function(progress, "progress")
+        function(on_empty, "on_empty")
         if embedding is None:
             pixels = read_for(self.model.preset, image)
             size = (pixels.shape[0], pixels.shape[1])
         else:
+            instance(embedding, ImageEmbedding, "embedding", of="what encode_image returns")
             size = embedding.original_size
         crops = self._crops(size)
         if embedding is not None and len(crops) > 1:

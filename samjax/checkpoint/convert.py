@@ -17,7 +17,7 @@ from samjax.checkpoint.parameters import to_official
 from samjax.checkpoint.read import read_checkpoint
 from samjax.checkpoint.thresholds import AutomaticThresholds
 from samjax.errors import CheckpointError
-from samjax.files import given_path, writing
+from samjax.files import check_outputs, content_of, given_path, protecting, writing
 
 TORCH_SUFFIXES, _SAFETENSORS = (".pth", ".pt"), (".safetensors",)
 
@@ -69,7 +69,9 @@ def convert_checkpoint(
         doubt="" if said else found.doubt,
         thresholds=thresholds or found.thresholds,
     )
-    with writing(target, CheckpointError):
+    inputs = content_of([given_path(source, CheckpointError)])
+    with writing(target, CheckpointError), protecting(inputs, CheckpointError):
+        check_outputs([path])
         if path.suffix in TORCH_SUFFIXES:
             write_torch_file(path, to_official(parameters, found.config))
         elif path.suffix in _SAFETENSORS:

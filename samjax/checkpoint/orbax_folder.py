@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -31,11 +32,16 @@ from samjax.checkpoint.folder_record import (
 from samjax.checkpoint.formats.file_errors import errors_name
 from samjax.checkpoint.thresholds import AutomaticThresholds
 from samjax.errors import CheckpointError, CheckpointWarning
-from samjax.files import given_path, writing
+from samjax.files import check_foreign, given_path, writing
 from samjax.model.config import SamConfig
 
 WITHOUT_HASHES = (
     "written without hashes by an early version: damage cannot be noticed, convert it again"
+)
+# The names of files and folders that Orbax makes
+_OURS = re.compile(
+    r"_\w+|parameters|metadata|commit_success\.txt|d|[0-9a-f]{32}|manifest\.ocdbt"
+    r"|ocdbt\.process_\d+|array_metadatas|process_\d+"
 )
 
 
@@ -63,6 +69,14 @@ def is_orbax_folder(path: str | os.PathLike[str]) -> bool:
     return (folder / "parameters").is_dir() and (folder / RECORD).is_file()
 
 
+def _others(folder: Path) -> Iterator[Path]:
+    """Yield what lies in a folder of this format, but was not written by Orbax."""
+    for path in folder.rglob("*"):
+        names = path.relative_to(folder).parts
+        if path.is_symlink() or not all(_OURS.fullmatch(name) for name in names):
+            yield path
+
+
 @contextmanager
 def _checkpointer() -> Iterator[tuple[Any, Any]]:
     import orbax.checkpoint as ocp  # takes a second to import: only where it is needed
@@ -88,7 +102,8 @@ def save_orbax_folder(
     Args:
         path: the folder to make.
         checkpoint: parameters, written in their dtype, and metadata.
-        overwrite: replace a folder that this function wrote before; no other is ever replaced.
+        overwrite: replace a folder that this function wrote before; no other is ever replaced,
+            and none in which something else lies, too.
 
     Raises:
         CheckpointError: ``path`` exists, or cannot be written.
@@ -100,6 +115,7 @@ def save_orbax_folder(
         raise CheckpointError(
             f"{path}: samjax did not write it, so it is not replaced; choose another name"
         )
+    check_foreign(_others(folder), lambda _: False, CheckpointError)
     temporary = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
     try:
         with writing(path, CheckpointError):

@@ -16,7 +16,7 @@ from samjax.engine.devices import choose_dtype
 from samjax.engine.load import find_source, read_options
 from samjax.engine.spec import ModelSpec
 from samjax.errors import CheckpointError, CheckpointWarning
-from samjax.files import given_path
+from samjax.files import given_path, protecting
 
 
 def parse_lora_layers(text: str | None) -> tuple[int, ...] | None:
@@ -94,16 +94,17 @@ def run_convert(
             "a folder, or leave them out"
         )
     located = find_source(spec.source)
-    found = convert_checkpoint(
-        located.path,
-        target,
-        dtype=None if dtype is None else choose_dtype(dtype),
-        preprocess=spec.preprocess,
-        thresholds=_thresholds(*thresholds),
-        overwrite=overwrite,
-        options=_read_options(spec),
-        origin=located.origin,
-    )
+    with protecting(spec.files(), CheckpointError):
+        found = convert_checkpoint(
+            located.path,
+            target,
+            dtype=None if dtype is None else choose_dtype(dtype),
+            preprocess=spec.preprocess,
+            thresholds=_thresholds(*thresholds),
+            overwrite=overwrite,
+            options=_read_options(spec),
+            origin=located.origin,
+        )
     if found.doubt:
         warnings.warn(
             f"{spec.source}: no preprocessing recorded, and SAM's own may be wrong: {found.doubt}; "

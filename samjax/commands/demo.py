@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import filecmp
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,11 +29,12 @@ from samjax.commands.results import (
 from samjax.commands.segment import MULTIMASK, SegmentJob, draw, predict, record_of
 from samjax.engine.spec import ModelSpec
 from samjax.errors import ImageError
-from samjax.files import replacing
+from samjax.files import check_foreign, replacing
 from samjax.image.read import read_image
 from samjax.palette import DARK, css
 from samjax.predictor import SamPredictor
 
+_COPY, _PICTURE = "photo.jpg", "demo.png"
 # matplotlib's sample photograph of Grace Hopper, 512 x 600, in the public domain.
 _PHOTO = "mpl-data/sample_data/grace_hopper.jpg"
 
@@ -69,6 +72,7 @@ def run_demo(out: Path, model: ModelSpec) -> Iterator[str]:
     photo = photograph()
     image = read_image(photo)
     check_folder(out)
+    _check_ours(out, photo)
     sam = model.load().warmup()
     predictor = SamPredictor(sam)
     seconds = []
@@ -95,11 +99,31 @@ def run_demo(out: Path, model: ModelSpec) -> Iterator[str]:
     yield "predicted IoU: " + ", ".join(_scores(*result) for result in results)
     picture = compose(image, [(scene, ranked) for scene, _, ranked in results])
     with output_errors(out):
-        with replacing(out / "photo.jpg") as temporary:
+        with replacing(out / _COPY) as temporary:
             temporary.write_bytes(photo.read_bytes())
-        with replacing(out / "demo.png") as temporary:
+        with replacing(out / _PICTURE) as temporary:
             write_png(temporary, picture)
-    yield f"look at {out / 'demo.png'}; the photograph, photo.jpg, and the masks are beside it"
+    yield f"look at {out / _PICTURE}; the photograph, photo.jpg, and the masks are beside it"
+
+
+def _check_ours(out: Path, photo: Path) -> None:
+    """Refuse a folder in which the demo would replace anything but an earlier demo's files.
+
+    Raises:
+        SamjaxError: which file.
+    """
+    names = [result_names(scene.stem, 1, MULTIMASK) for scene in (CLICK, *BOXES)]
+
+    def is_ours(path: Path) -> bool:
+        if path.name == _COPY:
+            return filecmp.cmp(path, photo, shallow=False)
+        record = next((n.record for n in names if path.name in n), names[0].record)
+        found = json.loads((out / record).read_text(encoding="utf-8"))
+        listed = path.name == _PICTURE or path.name in found["files"]
+        return listed and Path(found["image"]).name == photo.name
+
+    files = [*(name for each in names for name in each), _COPY, _PICTURE]
+    check_foreign((out / name for name in files), is_ours)
 
 
 def photograph() -> Path:

@@ -15,7 +15,7 @@ from samjax.annotations.quality import Limits
 from samjax.annotations.sources import Annotated
 from samjax.errors import SamjaxError
 from samjax.files import made_folder, protecting, writing
-from samjax.viz.contact_sheet import write_contact_sheet
+from samjax.viz.contact_sheet import check_sheet, write_contact_sheet
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ def run_check(job: CheckJob) -> None:
     """
     if job.sheet is not None:
         _refuse_data_set(job.sheet, job.annotations)
+        check_sheet(job.sheet)
     report = check_dataset(
         job.annotations,
         job.images,

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from numpy.typing import ArrayLike
 
+from samjax.arguments import array, number_array, shown_array
 from samjax.errors import PromptError
 from samjax.image.read import scale_coords
 from samjax.model.prompt_encoder import (
@@ -36,22 +37,10 @@ _BLOCK_SQUARES = LARGEST_BLOCK * 64**2
 
 
 def _numbers(values: ArrayLike, what: str) -> np.ndarray:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        shown = " ".join(repr(values).split())
-        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-        raise PromptError(f"{what} are not a rectangular array of numbers: {shown}") from None
-    if not np.isfinite(array).all():
-        raise PromptError(f"{what} hold NaN or infinite values: {_shown(array)}")
-    if array.size and (largest := float(np.abs(array).max())) > LARGEST_PIXEL:
+    found = number_array(values, what)
+    if found.size and (largest := float(np.abs(found).max())) > LARGEST_PIXEL:
         raise PromptError(f"{what} hold {largest:.4g}: give pixels of the image")
-    return array
-
-
-def _shown(array: np.ndarray) -> str:
-    text = str(array.ravel()[:8].tolist())
-    return text if array.size <= 8 else f"{text[:-1]}, ...]"
+    return found
 
 
 def check_points(
@@ -81,7 +70,7 @@ def check_points(
         )
     if not np.isin(marks, (-1, 0, 1)).all():
         raise PromptError(
-            f"point_labels {_shown(marks)}: use 1 (object), 0 (background) or -1 (padding)"
+            f"point_labels {shown_array(marks)}: use 1 (object), 0 (background) or -1 (padding)"
         )
     if len(xy) > MAX_POINTS:
         raise PromptError(
@@ -113,7 +102,7 @@ def check_boxes(
     tiny = size is not None and max(size) <= 2  # there a box may well be below 1
     if xyxy.size and not tiny and xyxy.min() >= 0 and xyxy.max() <= 1 and (xyxy % 1).any():
         raise PromptError(
-            f"boxes hold {_shown(xyxy)}, which look like fractions of the image: give pixels, "
+            f"boxes hold {shown_array(xyxy)}, which look like fractions of the image: give pixels, "
             "boxes * [width, height, width, height]"
         )
     return xyxy.astype(np.float32)
@@ -125,10 +114,7 @@ def check_masks(masks: ArrayLike, size: int) -> Float32[np.ndarray, "p m m"]:
     Raises:
         PromptError: another shape, or values that are no numbers, not finite or beyond 3e4.
     """
-    try:
-        logits = np.asarray(masks)
-    except ValueError:
-        raise PromptError("mask_input is ragged: give logits of one shape") from None
+    logits = array(masks, "mask_input")
     if logits.ndim == 4 and logits.shape[1] == 1:
         logits = logits[:, 0]
     if logits.ndim != 3 or logits.shape[1:] != (size, size):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from samjax.engine.devices import check_precision, choose_device, choose_dtype
 from samjax.engine.load import EMBEDDED, check_source, load
 from samjax.engine.segmenter import Segmenter
 from samjax.errors import CheckpointError, DownloadError
-from samjax.files import given_path
+from samjax.files import content_of, given_path
 from samjax.image.preset import get_preset
 
 
@@ -69,7 +68,7 @@ class ModelSpec:
         """Return the local files and folders that the model is read from, to be protected."""
         named = (self.source, self.base, self.lock)
         found = (given_path(source, CheckpointError) for source in named if source)
-        return [each for path in found for each in (path, *_content(path)) if path.exists()]
+        return [path for path in content_of(found) if path.exists()]
 
     def load(self, *, progress: bool = True) -> Segmenter:
         """Load the model.
@@ -91,7 +90,3 @@ class ModelSpec:
             lock=self.lock,
             progress=progress,
         )
-
-
-def _content(path: Path) -> Iterator[Path]:
-    return path.rglob("*") if path.is_dir() else iter(())

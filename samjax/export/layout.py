@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samjax.arguments import whole_number
 from samjax.errors import ExportError
 from samjax.image.preset import Preset
 from samjax.model.config import SamConfig
@@ -60,8 +61,8 @@ class ExportOptions:
             ExportError: naming the option.
         """
         for name, number in (("batch", self.batch), ("points", self.points)):
-            if number is not None and number < 1:
-                raise ExportError(f"{name} is {number}: give 1 or more, or None for any number")
+            if number is not None:
+                whole_number(number, f"{name}, None for any number,", 1, error=ExportError)
         for name, value, known in (
             ("masks", self.masks, MASKS),
             ("weights", self.weights, WEIGHTS),

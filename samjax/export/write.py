@@ -9,10 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samjax import __version__
+from samjax.arguments import flag
+from samjax.engine.registry import as_segmenter
 from samjax.engine.segmenter import Segmenter
 from samjax.errors import ExportError
 from samjax.export.layout import ExportOptions
-from samjax.files import check_outputs, refuse_address, replacing, writing
+from samjax.files import (
+    check_outputs,
+    given_path,
+    refuse_address,
+    replacing,
+    writing,
+)
 
 _ONNX, _JAX = ".onnx", ".jaxexport"
 
@@ -70,6 +78,7 @@ def export_model(
         ExportError: options or names that mean nothing, a missing package, or a file that exists
             or cannot be written. Nothing is written then.
     """
+    sam = as_segmenter(sam)
     options = ExportOptions(batch, points, masks, weights)
     paths = check_target(target, part, options, overwrite=overwrite)
     contents = [_content(sam, name, path.suffix, options) for name, path in paths]
@@ -94,7 +103,8 @@ def check_target(
     if part not in ("decoder", "encoder", "both"):
         raise ExportError(f"part is {part!r}: use decoder, encoder or both")
     options.check()
-    path = Path(target).expanduser()
+    path = given_path(target, ExportError)
+    flag(overwrite, "overwrite", ExportError)
     if path.suffix not in (_ONNX, _JAX):
         raise ExportError(f"{target}: unknown ending {path.suffix!r}: use .onnx or .jaxexport")
     if path.suffix == _JAX and options.weights != "float32":

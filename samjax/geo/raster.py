@@ -11,7 +11,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Num, UInt8
 
+from samjax.arguments import whole_number
 from samjax.errors import RasterError
+from samjax.files import given_path
 
 Stretch: TypeAlias = Sequence[Any]  # (low, high), or one such pair for each band
 # Percentiles of the whole raster that become 0 and 255
@@ -46,7 +48,9 @@ def tiles(width: int, height: int, tile: int, halo: int) -> list[Tile]:
     Raises:
         RasterError: sizes that mean nothing.
     """
-    if tile < 1 or not 0 <= halo <= tile:
+    tile = whole_number(tile, "tile", 1, error=RasterError)
+    halo = whole_number(halo, "halo", 0, error=RasterError)
+    if halo > tile:
         raise RasterError(
             f"tile={tile}, halo={halo}: give a tile of 1 pixel or more and a halo from 0 to it"
         )
@@ -91,10 +95,12 @@ class Raster:
         crs: coordinate reference system as text (WKT); "" where the file has none.
         bands: the band that is read as grey, or those that are read as red, green and blue, from 1.
         limits: the values that become 0 and 255, for each of ``bands``; None: values stay.
+        files: those that it is read from, such as a VRT's sources.
     """
 
     def __init__(self, dataset: Any, name: str, bands: Any, stretch: Stretch | None):
         self._dataset, self._name = dataset, name
+        self.files: list[str] = dataset.files
         self.size: tuple[int, int] = (dataset.width, dataset.height)
         self.transform = dataset.transform
         self.crs: str = dataset.crs.to_wkt() if dataset.crs else ""
@@ -114,8 +120,8 @@ class Raster:
                     "and blue, such as bands=(3, 2, 1)"
                 )
             return (1,) if count == 1 else (1, 2, 3)
-        chosen = (bands,) if isinstance(bands, int) else tuple(bands)
-        if len(chosen) not in (1, 3) or not all(isinstance(b, int) for b in chosen):
+        chosen = (bands,) if not hasattr(bands, "__iter__") else tuple(bands)
+        if len(chosen) not in (1, 3) or not all(type(b) is int for b in chosen):
             raise RasterError(f"bands={bands!r}: give one band, or three as red, green and blue")
         if not all(1 <= b <= count for b in chosen):
             raise RasterError(
@@ -195,6 +201,7 @@ def open_raster(
     rasterio, _, _ = import_libraries()
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+    given_path(source, RasterError)  # or another name that GDAL knows: a text, too
     name = os.fspath(source)
     try:
         with warnings.catch_warnings():

@@ -14,8 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
+from samjax.arguments import flag, function, instance, whole_number
 from samjax.errors import NoMasksWarning, RasterError
-from samjax.files import check_outputs, made_folder, protecting, refuse_address, writing
+from samjax.files import check_outputs, given_path, made_folder, protecting, refuse_address, writing
 from samjax.geo.parts import Parts
 from samjax.geo.polygons import placed, polygon, square_metres
 from samjax.geo.raster import Raster, Stretch, Tile, import_libraries, open_raster, tiles
@@ -108,8 +109,14 @@ def segment_raster(
             raster that cannot be read, or tiles of a run with other settings.
     """
     import_libraries()
+    instance(generator, MaskGenerator, "generator", RasterError, "a SamAutomaticMaskGenerator")
+    min_area = whole_number(min_area, "min_area", error=RasterError)
+    function(progress, "progress", RasterError)
     path = _check_target(target, overwrite=overwrite)
-    with protecting([source], RasterError), open_raster(source, bands, stretch) as raster:
+    with (
+        open_raster(source, bands, stretch) as raster,
+        protecting([source, *raster.files], RasterError),
+    ):
         check_outputs([path])
         made_folder(path.parent, RasterError)
         todo = tiles(*raster.size, tile, halo)
@@ -134,7 +141,8 @@ def segment_raster(
 
 def _check_target(target: str | os.PathLike[str], *, overwrite: bool) -> Path:
     refuse_address(target, RasterError)
-    path = Path(target).expanduser()
+    path = given_path(target, RasterError)
+    flag(overwrite, "overwrite", RasterError)
     if path.suffix.lower() not in _DRIVERS:
         raise RasterError(f"{target}: unknown ending {path.suffix!r}: use {', '.join(_DRIVERS)}")
     if path.exists() and not overwrite:

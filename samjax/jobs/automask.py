@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from samjax import __version__
+from samjax.arguments import (
+    several,
+    shown,
+    whole_number,
+)
 from samjax.automatic.options import AutomaticOptions
 from samjax.engine.spec import ModelSpec
 from samjax.errors import SamjaxError
@@ -103,8 +108,12 @@ class AutomaskJob:
     ):
         for name in {"output_mode", "point_grids"} & generator_options.keys():
             raise SamjaxError(f"{name}: is no option of a job, which stores run lengths of a grid")
-        if images_per_shard < 1:
-            raise SamjaxError(f"images_per_shard is {images_per_shard}: at least 1")
+        images_per_shard = whole_number(images_per_shard, "images_per_shard", 1, error=SamjaxError)
+        for given, what in ((spec, "spec"), (destination, "destination")):
+            if not isinstance(given, (str, Path, ModelSpec)):
+                raise SamjaxError(f"{what} is {shown(given)}: pass a name, a path or an address")
+        if not isinstance(source, (str, Path)):
+            several(source, "source", "paths and addresses", SamjaxError)
         self.spec = spec if isinstance(spec, ModelSpec) else ModelSpec(spec)
         self.source, self.destination = source, absolute(str(destination))
         self.images_per_shard = images_per_shard

@@ -6,11 +6,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from samjax.annotations import to_label_map, write_coco, write_label_png, write_npz, write_yolo
+from samjax.annotations import (
+    coco_dataset,
+    to_label_map,
+    write_coco,
+    write_label_png,
+    write_npz,
+    write_yolo,
+)
+from samjax.annotations.coco import made_alike
 from samjax.annotations.records import FORMATS, AnnotatedImage
+from samjax.annotations.yolo import is_own_yolo
 from samjax.errors import AnnotationError
-from samjax.files import given_path, writing
-from samjax.jobs.results import read_results
+from samjax.files import (
+    check_foreign,
+    given_path,
+    protecting,
+    writing,
+)
+from samjax.jobs.results import local_files, read_results
 
 
 class Exported(NamedTuple):
@@ -35,12 +49,13 @@ def export_results(
 
     Args:
         path: the destination of a job, or one of its Parquet files.
-        out: a local folder; files of these names are replaced.
+        out: a local folder; files of an earlier export are replaced, others never.
         formats: some of "coco", "yolo", "png" and "npz".
         where: function of an image's name; images for which it is false are left out.
 
     Raises:
-        AnnotationError: an unknown format, no results, no image left, or a damaged file.
+        AnnotationError: an unknown format, no results, no image left, a damaged file, or a file
+            that would replace an image or the results.
     """
     for name in formats:
         if name not in FORMATS:
@@ -50,7 +65,8 @@ def export_results(
     kept: list[AnnotatedImage] = []
     images = masks = 0
     taken: dict[str, str] = {}
-    with writing(folder, AnnotationError):
+    with writing(folder, AnnotationError), protecting(local_files(path), AnnotationError):
+        _check_ours(folder, formats)
         for image in read_results(path, where=where):
             images += 1
             masks += len(image.records)
@@ -64,6 +80,16 @@ def export_results(
         if "yolo" in formats:
             write_yolo(folder, kept, ["object"])
     return Exported(images, masks)
+
+
+def _check_ours(folder: Path, formats: Sequence[str]) -> None:
+    """Refuse a folder with a data set of somebody else, before anything is written."""
+    if "coco" in formats:
+        own = coco_dataset([])
+        file = folder / "annotations.json"
+        check_foreign([file], lambda there: made_alike(there, own), AnnotationError)
+    if "yolo" in formats:
+        check_foreign([folder / "data.yaml"], is_own_yolo, AnnotationError)
 
 
 def _write_alone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,15 @@ from typing import Any, NamedTuple
 from samjax.annotations.records import AnnotatedImage, convert_records
 from samjax.errors import AnnotationError, AnnotationWarning
 from samjax.jobs.plan import RESULTS
-from samjax.jobs.storage import absolute, join, list_objects, need, read_bytes
+from samjax.jobs.storage import (
+    absolute,
+    is_local,
+    join,
+    list_objects,
+    local_path,
+    need,
+    read_bytes,
+)
 from samjax.masks.rle import Record
 from samjax.words import counted
 
@@ -184,14 +193,29 @@ def read_failures(path: str | Path) -> dict[str, str]:
     return {row["name"]: row["error"] for row in rows if row["error"] is not None}
 
 
-def _rows(path: str | Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def local_files(path: str | Path) -> Iterator[Path]:
+    """Yield the files of this machine that results are of: their own, and those of the images.
+
+    Raises:
+        AnnotationError: there are no results, or a file is damaged.
+    """
+    images = (row["path"] for row in _rows(path, ["path"]))
+    for address in itertools.chain(_files(path), images):
+        if is_local(address):
+            yield local_path(address)
+
+
+def _files(path: str | Path) -> list[str]:
     address = absolute(str(path))
-    files = [address]
-    if not address.endswith(".parquet"):
-        folder = join(address, RESULTS)
-        names = sorted(name for name in list_objects(folder) if name.endswith(".parquet"))
-        files = [join(folder, name) for name in names]
-    if not files:
+    if address.endswith(".parquet"):
+        return [address]
+    folder = join(address, RESULTS)
+    names = sorted(name for name in list_objects(folder) if name.endswith(".parquet"))
+    return [join(folder, name) for name in names]
+
+
+def _rows(path: str | Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    if not (files := _files(path)):
         raise AnnotationError(f"{path}: has no results: run the job first, or check the address")
     for file in files:
         data = read_bytes(file)

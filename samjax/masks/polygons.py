@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Num
 
+from samjax.arguments import real_number
 from samjax.errors import AnnotationError
 from samjax.masks.rle import Rle, Segmentation, crop, rle_to_mask, to_coco_rle
 
@@ -47,8 +48,7 @@ def mask_to_polygons(segmentation: Segmentation, *, tolerance: float = 0.0) -> l
     Returns:
         Integer coordinates in pixel corners; an empty mask has no parts.
     """
-    if not 0 <= tolerance < np.inf:
-        raise AnnotationError(f"tolerance is {tolerance}: pass a distance in pixels, 0 or more")
+    tolerance = real_number(tolerance, "tolerance", 0, error=AnnotationError)
     top, left, pixels = crop(segmentation)
     if not pixels.size:
         return []

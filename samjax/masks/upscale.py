@@ -9,10 +9,12 @@ from jaxtyping import Bool, Float32, Shaped
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from samjax.arguments import array, real_number, whole_number
 from samjax.bilinear import Band, bilinear_rows
 from samjax.errors import PromptError
 
 _ROWS = 64  # output rows or columns per product: a block stays in the cache, bands stay narrow
+_LARGEST_SIDE = 8192  # of low-res masks
 
 
 @lru_cache(maxsize=32)
@@ -90,13 +92,15 @@ def mask_to_logits(
             do with images.
 
     Raises:
-        PromptError: not a two-dimensional mask, or an empty array.
+        PromptError: not a two-dimensional mask, an empty array, or numbers that mean nothing.
     """
-    inside = np.asarray(mask)
+    low_res_size = whole_number(low_res_size, "low_res_size", 1, _LARGEST_SIDE)
+    confidence = real_number(confidence, "confidence", 0)
+    inside = array(mask, "mask", real=True)
     if inside.ndim == 3 and inside.shape[0] == 1:
         inside = inside[0]
     if inside.ndim != 2 or inside.size == 0:
-        raise PromptError(f"mask of shape {np.shape(mask)}: give one H x W mask of the image")
+        raise PromptError(f"mask of shape {inside.shape}: give one H x W mask of the image")
     height, width = inside.shape
     scale = low_res_size / max(height, width)
     h, w = max(1, round(height * scale)), max(1, round(width * scale))

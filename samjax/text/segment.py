@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from samjax.arguments import texts
+from samjax.arguments import shown, texts
 from samjax.engine.segmenter import Segmenter
 from samjax.errors import DetectorError, PromptError
 from samjax.image.preset import hash_pixels, read_for
@@ -106,6 +106,8 @@ def detect(
         DetectorError: boxes, scores or labels have a wrong shape, number or type.
     """
     name = getattr(detector, "__name__", None) or type(detector).__name__
+    if not callable(detector):
+        raise DetectorError(f"detector is {shown(detector)}: pass a function, a folder or a name")
     found = detector(image, tuple(phrases))
     try:
         boxes, scores, labels = found
@@ -158,7 +160,7 @@ def _checked(name: str, boxes: Any, scores: Any, labels: Any, size: tuple[int, .
 def _numbers(name: str, what: str, values: Any) -> Float32[np.ndarray, "*shape"]:
     try:
         array = np.asarray(values, np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DetectorError(
             f"detector {name} returned {what} that are not an array of numbers"
         ) from None
@@ -198,6 +200,7 @@ def segment_text(
         ImageError: the image is unreadable, or is not an image.
     """
     phrases = parse_phrases(text)
+    predictor = sam if isinstance(sam, SamPredictor) else SamPredictor(sam)
     pixels = read_image(image)
     if isinstance(detector, str):
         detector = _loaded(detector, box_threshold=box_threshold)
@@ -211,9 +214,7 @@ def segment_text(
     if not len(found.boxes):
         no_masks, no_scores = np.zeros((0, *pixels.shape[:2]), bool), np.zeros(0, np.float32)
         return LabelledMasks(no_masks, found.boxes, found.scores, no_scores, ())
-    predictor = sam
-    if isinstance(predictor, Segmenter):
-        predictor = SamPredictor(predictor)
+    if predictor is not sam:
         predictor.set_image(image)  # not `pixels`: some presets need more than 8 bits
     masks, scores, _ = predictor.predict_many(boxes=found.boxes, multimask_output=False)
     return LabelledMasks(masks[:, 0], found.boxes, found.scores, scores[:, 0], found.labels)

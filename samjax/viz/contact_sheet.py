@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from samjax.annotations.check import CheckReport
 from samjax.annotations.quality import KINDS, Finding
 from samjax.errors import ImageError, printable
-from samjax.files import check_outputs, replacing
+from samjax.files import check_foreign, check_outputs, replacing
 from samjax.image.read import read_image
 from samjax.masks.rle import crop, rle_to_mask
 from samjax.palette import DARK, NEGATIVE, WHITE, css
@@ -33,6 +34,8 @@ _LINES = 4
 _CONTEXT = 0.35  # around the masks, of their size
 _LEAST = 48  # pixels of the image that a tile shows at least
 _BLANK = 96  # grey of an image that is missing
+_AUTHOR = ("Software", "samjax check")  # in the picture: files of an earlier check are known by it
+_HEAD = '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
 
 _STYLE = f"""
 body{{margin:24px;font:14px/1.5 system-ui,sans-serif;color:{css(DARK)};background:#fff}}
@@ -63,18 +66,41 @@ def write_contact_sheet(
 
     Args:
         report: of `check_dataset`.
-        folder: folder to write; files of an earlier check are replaced.
+        folder: folder to write; files of an earlier check are replaced, others never.
         count: most findings to draw.
+
+    Raises:
+        SamjaxError: a file of that name is not of an earlier check.
     """
-    folder = Path(folder)
-    page, sheet = folder / "check.html", folder / "check.png"
-    check_outputs([page, sheet])
+    page, sheet = check_sheet(folder)
     tiles = [draw_finding(finding, file) for finding, file in report.worst(count)]
+    author = PngInfo()
+    author.add_text(*_AUTHOR)
     with replacing(sheet) as temporary, temporary.open("wb") as opened:
-        Image.fromarray(draw_sheet(tiles)).save(opened, format="PNG")
+        Image.fromarray(draw_sheet(tiles)).save(opened, format="PNG", pnginfo=author)
     with replacing(page) as temporary:
         temporary.write_text(_page(report, tiles), encoding="utf-8")
     return page, sheet
+
+
+def check_sheet(folder: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Return the paths of page and picture, if nothing but an earlier check's is there.
+
+    Raises:
+        SamjaxError: which file is something else.
+    """
+    page, sheet = Path(folder) / "check.html", Path(folder) / "check.png"
+    check_outputs([page, sheet])
+    check_foreign([page, sheet], _is_sheet)
+    return page, sheet
+
+
+def _is_sheet(path: Path) -> bool:
+    if path.suffix == ".html":
+        with path.open(encoding="utf-8") as file:
+            return file.read(len(_HEAD)) == _HEAD and "<title>samjax check " in file.read(1000)
+    with Image.open(path, formats=["PNG"]) as picture:
+        return picture.info.get(_AUTHOR[0]) == _AUTHOR[1]
 
 
 def draw_finding(finding: Finding, file: Path | None) -> Tile:
@@ -184,10 +210,10 @@ def _page(report: CheckReport, tiles: Sequence[Tile]) -> str:
         for kind, number in report.counts.items()
     )
     figures = "".join(_figure(tile) for tile in tiles)
-    title = escape(printable(f"samjax check {report.path}"))
+    title = f"samjax check {escape(printable(str(report.path)))}"
     said = f"{report.format}, {counted(report.images, 'image')}, {counted(report.masks, 'mask')}"
     return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"{_HEAD}"
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
         f"<title>{title}</title><style>{_STYLE}</style></head><body>\n<h1>{title}</h1>\n"

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from samjax.annotations.records import segmentation_of
+from samjax.arguments import shown
 from samjax.errors import AnnotationError
 from samjax.masks.rle import Record, Segmentation, to_mask
 from samjax.prediction import Prediction
@@ -88,5 +89,9 @@ def check_count(masks: Sequence[Any], **given: Any) -> None:
         AnnotationError: a list of another length.
     """
     for name, values in given.items():
-        if values is not None and len(values) != len(masks):
+        if values is None:
+            continue
+        if not hasattr(values, "__len__") or isinstance(values, (str, bytes, dict)):
+            raise AnnotationError(f"{name} is {shown(values)}: pass a list, one for each mask")
+        if len(values) != len(masks):
             raise AnnotationError(f"{len(masks)} masks but {len(values)} {name}: pass one per mask")

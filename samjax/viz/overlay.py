@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Num, UInt8
 from numpy.typing import ArrayLike
 from PIL import Image, ImageFilter
 
+from samjax.arguments import number_array, real_number, rows, several, shown, shown_array
 from samjax.errors import AnnotationError, ImageError, PromptError
 from samjax.image.read import read_image
 from samjax.masks.regions import mask_box
@@ -59,26 +60,25 @@ def overlay(
         AnnotationError: masks have another size than the image, or labels are not one text each.
         ImageError: the image is unreadable, alpha is outside [0, 1], or colors is empty.
     """
-    if not 0 <= alpha <= 1:
-        raise ImageError(f"alpha is {alpha}: pass an opacity from 0 to 1")
-    if colors is not None and not len(colors):
-        raise ImageError("colors is empty: pass at least one (r, g, b), or None for the palette")
+    alpha = real_number(alpha, "alpha", 0, 1, ImageError)
+    colours: Sequence[Any] = PALETTE if colors is None else _checked_colours(colors)
     if point_labels is not None and points is None:
         raise PromptError("point_labels were passed without points: pass points too")
     canvas = read_image(image).copy()
     size = (canvas.shape[0], canvas.shape[1])
     found = [mask_of(each, size) for each in listed(masks)]
     _check_labels(found, labels)
-    colours = PALETTE if colors is None else colors
     width = _line_width(size)
     areas = np.array([np.count_nonzero(mask) for mask in found], np.int64)
     for index in np.argsort(-areas, kind="stable"):
         _paint_mask(canvas, found[index], colours[index % len(colours)], alpha, width * outline)
-    for box in () if boxes is None else np.reshape(np.asarray(boxes, float), (-1, 4)):
+    for box in () if boxes is None else rows(boxes, "boxes", 4):
         _paint_box(canvas, box, width)
     if points is not None:
-        xy = np.reshape(np.asarray(points, float), (-1, 2))
-        kinds = np.ones(len(xy)) if point_labels is None else np.ravel(point_labels)
+        xy = rows(points, "points", 2)
+        kinds = np.ones(len(xy))
+        if point_labels is not None:
+            kinds = number_array(point_labels, "point_labels").ravel()
         if len(kinds) != len(xy):
             raise PromptError(f"{len(xy)} points but {len(kinds)} point_labels: pass one a point")
         radius = marker_radius(size)
@@ -91,8 +91,22 @@ def overlay(
     return draw_labels(canvas, named, labels, colors=colours)
 
 
+def _checked_colours(colours: Any) -> list[Any]:
+    """Return colours as rows of three numbers, if there are any."""
+    found = number_array(colours, "colors", ImageError)
+    if found.ndim != 2 or found.shape[1] != 3 or not found.size:
+        raise ImageError(
+            f"colors are {shown(colours)}: pass at least one (r, g, b), or None for the palette"
+        )
+    if found.min() < 0 or found.max() > 255:
+        raise ImageError(f"colors hold {shown_array(found)}: pass (r, g, b) of 0 to 255")
+    return found.tolist()
+
+
 def _check_labels(masks: Sequence[Any], labels: Any) -> None:
-    if labels is not None and not all(isinstance(label, str) for label in labels):
+    if labels is not None and not all(
+        isinstance(label, str) for label in several(labels, "labels", "texts", AnnotationError)
+    ):
         raise AnnotationError(
             "labels are the names of the masks, texts: for points pass point_labels"
         )

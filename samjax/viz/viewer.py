@@ -20,7 +20,8 @@ from jaxtyping import Bool, UInt8
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from samjax.errors import ImageError
+from samjax.arguments import number_array, real_number, rows, whole_number
+from samjax.errors import AnnotationError, ImageError
 from samjax.files import given_path, protecting, replacing
 from samjax.image.read import read_image, resize, resize_longest_side
 from samjax.masks.polygons import mask_to_polygons
@@ -151,6 +152,8 @@ def show(
         AnnotationError: masks have another size, or scores or labels another number.
         PromptError: point_labels are given without points.
     """
+    alpha = real_number(alpha, "alpha", 0, 1, ImageError)
+    max_size = whole_number(max_size, "max_size", 1, error=ImageError)
     pixels = read_image(image)
     size = (pixels.shape[0], pixels.shape[1])
     fit = resize_longest_side(size, min(max_size, max(size)))
@@ -162,11 +165,11 @@ def show(
     texts = _texts(given, scores, labels)
     zoom = np.array(fit[::-1]) / size[::-1]
     # Pixel centres lie at +0.5 of the axis that is scaled.
-    xy = None if points is None else (np.asarray(points, float).reshape(-1, 2) + 0.5) * zoom - 0.5
-    kinds = None if point_labels is None else np.asarray(point_labels)
+    xy = None if points is None else (rows(points, "points", 2) + 0.5) * zoom - 0.5
+    kinds = None if point_labels is None else number_array(point_labels, "point_labels")
     xyxy = None
     if boxes is not None:
-        xyxy = (np.asarray(boxes, float).reshape(-1, 4) + 0.5) * np.tile(zoom, 2) - 0.5
+        xyxy = (rows(boxes, "boxes", 4) + 0.5) * np.tile(zoom, 2) - 0.5
     stack = np.stack(found) if found else np.zeros((0, *fit), bool)
     still = overlay(small, stack, xy, kinds, xyxy, alpha=alpha)
     prompts = "".join((*_boxes(xyxy, fit), *_points(xy, kinds, fit)))
@@ -180,6 +183,7 @@ def _texts(
 ) -> list[tuple[str, str]]:
     """Return the (name, score) of each mask as text; a mask without a name is numbered."""
     check_count(masks, scores=scores, labels=labels)
+    scores = None if scores is None else number_array(scores, "scores", AnnotationError)
 
     def said(index: int, given: Any | None, key: str) -> Any:
         if given is not None:

@@ -15,11 +15,18 @@ from samjax.annotations import (
     write_npz,
     write_yolo,
 )
-from samjax.annotations.coco import load_coco, write_dataset
+from samjax.annotations.coco import made_alike, write_dataset
 from samjax.annotations.records import FORMATS, new_record
+from samjax.annotations.yolo import is_own_yolo
 from samjax.engine.segmenter import Segmenter
 from samjax.errors import AnnotationError
-from samjax.files import check_outputs, given_path, protecting, writing
+from samjax.files import (
+    check_foreign,
+    check_outputs,
+    given_path,
+    protecting,
+    writing,
+)
 from samjax.masks.rle import Record
 from samjax.widget.correction import base_mask, predict_arguments
 from samjax.widget.opened import OF_THE_MASK, opened_fields
@@ -68,23 +75,6 @@ def prompt_entry(each: Object, mask: FinishedMask, model: Segmenter) -> dict[str
     }
 
 
-def _keep_other_file(file: Path) -> None:
-    """Refuse to replace a file that is no export: the field for a path takes any name.
-
-    Raises:
-        AnnotationError: the file exists and is no COCO data set, or it is an input.
-    """
-    check_outputs([file])
-    if not file.is_file() or file.stat().st_size == 0:
-        return
-    try:
-        load_coco(file)
-    except (AnnotationError, ValueError, RecursionError):
-        raise AnnotationError(
-            f"{file} exists and is no COCO file: choose another name, or remove it"
-        ) from None
-
-
 def export(
     kind: str,
     path: str | os.PathLike[str],
@@ -111,7 +101,8 @@ def export(
         The file or folder that was written (for "yolo" the path of data.yaml).
 
     Raises:
-        AnnotationError: an unknown kind, a path that cannot be written, or one of the inputs.
+        AnnotationError: an unknown kind, a path that cannot be written, one of the inputs, or a
+            file that samjax did not write.
     """
     if kind not in FORMATS:
         raise AnnotationError(f"export {kind!r}: use one of {', '.join(FORMATS)}")
@@ -126,10 +117,11 @@ def export(
             file = path if path.suffix and not path.is_dir() else path / "annotations.json"
             if not file.exists() and file.resolve() in {each.resolve() for each in inputs}:
                 raise AnnotationError(f"{file} is the saved state of an image; choose another name")
-            _keep_other_file(file)
             found = coco_dataset(images, names) if dataset is None else dataset
+            check_foreign([file], lambda there: made_alike(there, found), AnnotationError)
             return write_dataset(file, found)
         if kind == "yolo":
+            check_foreign([path / "data.yaml"], is_own_yolo, AnnotationError)
             return write_yolo(path, images, names)
         if len(images) == 1 and path.suffix == f".{kind}":
             _write_one(kind, path, images[0], numbered)

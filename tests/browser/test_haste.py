@@ -103,7 +103,7 @@ def test_an_export_keeps_the_notebook(annotator, lab) -> None:
     annotator.root.get_by_label("Path on the server").fill("haste.ipynb")
     annotator.root.locator(".samjax-export [type=submit]").click()
     annotator.page.wait_for_function(
-        "(status) => status.textContent.includes('haste.ipynb exists and is no COCO file')",
+        "(status) => status.textContent.includes('haste.ipynb was not written by samjax')",
         arg=annotator.status.element_handle(),
         timeout=5000,
     )

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,14 @@ from samjax import annotations
 from samjax.arguments import shown
 from samjax.automatic.options import AutomaticOptions
 from samjax.errors import SamjaxError
+from tests.support import wrong_arguments
 from tests.support.models import PLAIN, drawn_image
+from tests.support.wrong_arguments import HUGE, NO_PATH, NO_REAL, NO_WHOLE, Case
 
 Call = Callable[[Any], Any]
-Case = tuple[str, Call, Iterable[Any]]
 
-HUGE, LONG = 10**400, 10**5000  # more than a float holds, and than Python writes out
-NO_REAL = ["4", "a", b"4", None, [1], {}, float("nan"), float("inf"), HUGE, -LONG, True, 1j]
-NO_WHOLE = [*NO_REAL[:8], 1.5, 4.0, True, np.float32(4), np.array([4, 5])]
 NO_LIST = ["12", b"12", None, 5, 1.5, [None], ["a"], [1.5], [True], [[1]]]
 NO_TEXT = [5, None, b"x", ["a"], "a\0b", "\ud800", "", "x" * 5000]
-NO_PATH = [5, None, b"x", ["x"], "a\0b", "\ud800.png", "~nobody-of-this-name/x.png"]
 
 WHOLE = [
     *("points_per_side", "points_per_batch", "crop_n_layers", "crop_n_points_downscale_factor"),
@@ -194,6 +192,11 @@ def problem_of(call: Call, value: Any) -> str | None:
 
 def main(folder: str) -> None:
     """Try all calls in an empty folder, which must stay empty."""
+    with tempfile.TemporaryDirectory() as files:
+        _try_all(folder, Path(files))
+
+
+def _try_all(folder: str, files: Path) -> None:
     os.chdir(folder)
     warnings.simplefilter("ignore")
     model = samjax.load(PLAIN)
@@ -207,6 +210,14 @@ def main(folder: str) -> None:
         *_predictors(model),
         *_paths(),
         *_names(),
+        *wrong_arguments.pictures(model),
+        *wrong_arguments.prompts(model),
+        *wrong_arguments.drawings(),
+        *wrong_arguments.detectors(model),
+        *wrong_arguments.readers(files),
+        *wrong_arguments.writers(),
+        *wrong_arguments.exports(model, files),
+        *wrong_arguments.annotators(model),
     ]
     tried, problems = 0, []
     for name, call, values in cases:

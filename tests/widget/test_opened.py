@@ -322,7 +322,7 @@ def test_the_source_is_never_replaced(small, annotator, folder):
 def test_a_file_that_is_no_export_is_never_replaced(annotator, folder, content):
     notebook = folder / "work.ipynb"
     notebook.write_text(content)
-    with pytest.raises(AnnotationError, match="exists and is no COCO file: choose another name"):
+    with pytest.raises(AnnotationError, match="was not written by samjax"):
         annotator.export("coco", notebook)
     assert notebook.read_text() == content
     path = annotator.export("coco", folder / "out.json")
