@@ -93,7 +93,7 @@ def compare(ours: list[dict], theirs: list[dict], settings: dict) -> Agreement:
         if pair is None or abs(pair["predicted_iou"] - score) > 1e-3:
             result.unmatched.append(tie(record, settings))
             continue
-        near.remove(pair)
+        near[:] = [each for each in near if each is not pair]
         a, b = to_mask(pair["segmentation"]), to_mask(record["segmentation"])
         union = (a | b).sum()
         result.matched += 1
