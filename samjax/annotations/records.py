@@ -96,9 +96,11 @@ def checked_records(records: Any) -> Sequence[Record]:
     """
     found = several(records, "records", "dicts, as SamAutomaticMaskGenerator's", AnnotationError)
     found = found if isinstance(found, Sequence) else list(found)
-    for record in found:
+    for index, record in enumerate(found):
         if not isinstance(record, Mapping):
-            raise AnnotationError(f"a record is {shown(record)}: pass dicts with a segmentation")
+            raise AnnotationError(
+                f"record {index} is {shown(record)}: pass dicts with a segmentation"
+            )
     return found
 
 

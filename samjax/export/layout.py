@@ -62,7 +62,7 @@ class ExportOptions:
         """
         for name, number in (("batch", self.batch), ("points", self.points)):
             if number is not None:
-                whole_number(number, f"{name}, None for any number,", 1, error=ExportError)
+                whole_number(number, name, 1, error=ExportError)
         for name, value, known in (
             ("masks", self.masks, MASKS),
             ("weights", self.weights, WEIGHTS),
