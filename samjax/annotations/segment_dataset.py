@@ -129,8 +129,9 @@ def segment_dataset(
         AnnotationError: boxes or folders cannot be used, or ``out`` holds other results, or files
             that samjax did not write or that were changed since.
     """
-    if review_below is not None:
-        real_number(review_below, "review_below", 0, 1, AnnotationError)
+    least = 0 if review_below is None else review_below
+    if not 0 <= real_number(least, "review_below", error=AnnotationError) <= 1:
+        raise AnnotationError(f"review_below is {review_below}: pass a score from 0 to 1")
     function(progress, "progress", AnnotationError)
     overwrite = flag(overwrite, "overwrite", AnnotationError)
     normalised = flag(normalised, "normalised", AnnotationError)

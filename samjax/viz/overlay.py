@@ -91,16 +91,16 @@ def overlay(
     return draw_labels(canvas, named, labels, colors=colours)
 
 
-def _checked_colours(colours: Any) -> list[Any]:
-    """Return colours as rows of three numbers, if there are any."""
+def _checked_colours(colours: Any) -> list[Colour]:
+    """Return colours as tuples of three whole numbers, if there are any."""
     found = number_array(colours, "colors", ImageError)
-    if found.ndim != 2 or found.shape[1] != 3 or not found.size:
-        raise ImageError(
-            f"colors are {shown(colours)}: pass at least one (r, g, b), or None for the palette"
-        )
+    if not found.size:
+        raise ImageError("colors is empty: pass at least one (r, g, b), or None for the palette")
+    if found.ndim != 2 or found.shape[1] != 3:
+        raise ImageError(f"colors are {shown(colours)}: pass (r, g, b) of each, of 0 to 255")
     if found.min() < 0 or found.max() > 255:
         raise ImageError(f"colors hold {shown_array(found)}: pass (r, g, b) of 0 to 255")
-    return found.tolist()
+    return [(round(r), round(g), round(b)) for r, g, b in found.tolist()]
 
 
 def _check_labels(masks: Sequence[Any], labels: Any) -> None:

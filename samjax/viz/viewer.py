@@ -153,7 +153,7 @@ def show(
         PromptError: point_labels are given without points.
     """
     alpha = real_number(alpha, "alpha", 0, 1, ImageError)
-    max_size = whole_number(max_size, "max_size", 1, error=ImageError)
+    max_size = whole_number(max_size, "max_size", error=ImageError)
     pixels = read_image(image)
     size = (pixels.shape[0], pixels.shape[1])
     fit = resize_longest_side(size, min(max_size, max(size)))
