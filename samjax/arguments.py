@@ -125,7 +125,7 @@ def array(
 
 def number_array(
     values: Any, name: str, error: type[SamjaxError] = PromptError
-) -> Float64[np.ndarray, ...]:
+) -> Float64[np.ndarray, "*shape"]:
     """Return finite numbers as an array of float64.
 
     Raises:
