@@ -61,8 +61,8 @@ class ExportOptions:
             ExportError: naming the option.
         """
         for name, number in (("batch", self.batch), ("points", self.points)):
-            if number is not None:
-                whole_number(number, name, 1, error=ExportError)
+            if number is not None and whole_number(number, name, error=ExportError) < 1:
+                raise ExportError(f"{name} is {number}: give 1 or more, or None for any number")
         for name, value, known in (
             ("masks", self.masks, MASKS),
             ("weights", self.weights, WEIGHTS),

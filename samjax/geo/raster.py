@@ -48,9 +48,9 @@ def tiles(width: int, height: int, tile: int, halo: int) -> list[Tile]:
     Raises:
         RasterError: sizes that mean nothing.
     """
-    tile = whole_number(tile, "tile", 1, error=RasterError)
-    halo = whole_number(halo, "halo", 0, error=RasterError)
-    if halo > tile:
+    tile = whole_number(tile, "tile", error=RasterError)
+    halo = whole_number(halo, "halo", error=RasterError)
+    if tile < 1 or not 0 <= halo <= tile:
         raise RasterError(
             f"tile={tile}, halo={halo}: give a tile of 1 pixel or more and a halo from 0 to it"
         )

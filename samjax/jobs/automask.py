@@ -108,7 +108,9 @@ class AutomaskJob:
     ):
         for name in {"output_mode", "point_grids"} & generator_options.keys():
             raise SamjaxError(f"{name}: is no option of a job, which stores run lengths of a grid")
-        images_per_shard = whole_number(images_per_shard, "images_per_shard", 1, error=SamjaxError)
+        images_per_shard = whole_number(images_per_shard, "images_per_shard", error=SamjaxError)
+        if images_per_shard < 1:
+            raise SamjaxError(f"images_per_shard is {images_per_shard}: at least 1")
         for given, what in ((spec, "spec"), (destination, "destination")):
             if not isinstance(given, (str, Path, ModelSpec)):
                 raise SamjaxError(f"{what} is {shown(given)}: pass a name, a path or an address")

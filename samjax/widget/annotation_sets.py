@@ -16,12 +16,12 @@ from samjax.annotations.label_map import label_map_to_records, read_label_png
 from samjax.annotations.records import (
     AnnotatedImage,
     check_file_name,
-    checked_records,
     json_value,
     reading,
 )
 from samjax.annotations.sources import open_annotations
 from samjax.annotations.yolo import read_names, yolo_record
+from samjax.arguments import several
 from samjax.errors import AnnotationError
 from samjax.masks.rle import Record, to_coco_rle
 from samjax.widget.sizes import Size
@@ -282,8 +282,8 @@ def _of_records(image: AnnotatedImage, name: str | None = None) -> AnnotatedSour
 
 
 def _source(name: str, size: Any, records: Sequence[Any]) -> AnnotatedSource:
-    given_records = enumerate(checked_records(records))
-    entries = [_record_entry(record, f"record {i} of {name}") for i, record in given_records]
+    several(records, "annotations", "records", AnnotationError)
+    entries = [_record_entry(record, f"record {i} of {name}") for i, record in enumerate(records)]
     masks = (each.record["segmentation"]["size"] for each in entries if each.box is None)
     given = next(masks, None) if size is None else size
 

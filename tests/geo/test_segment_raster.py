@@ -292,7 +292,7 @@ def test_targets(tmp_path):
         ("a.shp", {}, r"unknown ending '\.shp': use \.gpkg"),
         ("there.gpkg", {}, r"there\.gpkg exists: choose another name, or pass overwrite=True"),
         ("scene.gpkg", {"overwrite": True}, "is an input and would be replaced"),
-        ("a.gpkg", {"tile": 0}, "tile is 0: pass a whole number of at least 1"),
+        ("a.gpkg", {"tile": 0}, "give a tile of 1 pixel or more"),
         ("a.gpkg", {"halo": 300}, "give a tile of 1 pixel or more and a halo"),
         ("a.gpkg", {"stretch": (3, 1)}, "low must be below high"),
         ("a.gpkg", {"stretch": (1, 2, 3)}, r"give \(low, high\)"),

@@ -206,7 +206,7 @@ def test_second_driver_is_refused_while_the_first_lives(photos: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p, o: make_job(p, o, 0), "images_per_shard is 0: pass a whole number"),
+        (lambda p, o: make_job(p, o, 0), "images_per_shard is 0: at least 1"),
         (lambda p, o: make_job(p, o, output_mode="coco_rle"), "output_mode: is no option"),
         (lambda _, o: AutomaskJob.open(o), "has no plan.parquet: plan the job first"),
         (lambda p, o: make_job(p, o).run("dask"), "engine 'dask': use process or ray"),

@@ -200,7 +200,7 @@ def test_bad_coco_files_are_told_in_a_line(small, photos, tmp_path, change, mess
         (7, "annotations is int"),
         ([[]], "annotations of 1 image for 3 images"),
         ([[{"label": "cat"}], [], []], "neither segmentation nor a usable bbox"),
-        ([[3], [], []], "record 0 is 3: pass dicts"),
+        ([[3], [], []], "record 0 of image 0 is int"),
         ([[{"bbox": [0, 0, 5, 5], "x": object()}], [], []], "not plain data"),
         (
             [[{"segmentation": np.ones((4, 5), bool)}], [], []],
