@@ -15,7 +15,7 @@ from PIL import Image
 import samjax
 from samjax import annotations
 from samjax.checkpoint.formats.torch_writer import write_torch_file
-from samjax.checkpoint.orbax_folder import Checkpoint, save_orbax_folder
+from samjax.checkpoint.orbax_folder import Checkpoint, restore_orbax_folder, save_orbax_folder
 from samjax.checkpoint.parameters import random_parameters, to_official
 from samjax.cli import main
 from samjax.commands.demo import photograph
@@ -23,6 +23,7 @@ from samjax.errors import AnnotationError, CheckpointError, RasterError, SamjaxE
 from samjax.files import check_foreign
 from tests.support import layouts
 from tests.support.checkpoint_files import write_safetensors
+from tests.support.folder_record import rewrite, without_hashes
 from tests.support.models import GOLDEN, PLAIN, drawn_image
 from tests.support.rasters import FindsColours, drawn_shapes, write_raster
 
@@ -289,15 +290,32 @@ def test_convert_replaces_no_input_and_nothing_in_a_folder(tmp_path, capsys):
     own = tmp_path / "own"
     checkpoint = Checkpoint(dict(random_parameters(GOLDEN)), GOLDEN, "official", None)
     save_orbax_folder(own, checkpoint)
-    for name in ("notes.txt", "parameters/notes.txt", "runs/1/d/log"):
+    for name in ("notes.txt", "parameters/notes.txt", "runs/1/d/log", "_notes", "d/metadata"):
         (own / name).parent.mkdir(parents=True, exist_ok=True)
         (own / name).write_text("mine")
         refused(tmp_path, lambda: save_orbax_folder(own, checkpoint, overwrite=True))
         (own / name).unlink()
-        shutil.rmtree(own / "runs", ignore_errors=True)
+        for folder in ("runs", "d"):
+            shutil.rmtree(own / folder, ignore_errors=True)
+    shutil.copytree(own, own / "_inner")  # a source within the target
+    before = contents(tmp_path)
+    assert main(["convert", str(own / "_inner"), str(own), "--overwrite"]) == 2
+    assert INPUT in capsys.readouterr().err
+    assert contents(tmp_path) == before
+    shutil.rmtree(own / "_inner")
+    link = tmp_path / "link"
+    link.symlink_to(own)
     with pytest.raises(CheckpointError, match="exists"):
         save_orbax_folder(own, checkpoint)
-    save_orbax_folder(own, checkpoint, overwrite=True)
+    other = Checkpoint(dict(random_parameters(GOLDEN, seed=5)), GOLDEN, "official", None)
+    save_orbax_folder(link, other, overwrite=True)
+    assert link.is_symlink()  # what it leads to is replaced
+    name, value = next(iter(other.parameters.items()))
+    np.testing.assert_array_equal(restore_orbax_folder(own).parameters[name], value)
+    assert not list(tmp_path.glob(".*"))
+    rewrite(own, lambda _: None, without_hashes)  # whose record lists no files
+    (own / "_notes").write_text("mine")
+    refused(tmp_path, lambda: save_orbax_folder(own, checkpoint, overwrite=True))
 
 
 def test_the_export_of_a_job_keeps_images_and_results(tmp_path):

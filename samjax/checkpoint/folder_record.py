@@ -91,6 +91,18 @@ def _file_names(folder: Path) -> list[str]:
     return sorted(name.as_posix() for name in found if name != RECORD)
 
 
+def listed_files(folder: Path) -> set[str] | None:
+    """Return the names of the files that a folder was written with; None if its record has none.
+
+    Nothing is checked: a damaged folder is replaced, too.
+    """
+    try:
+        files = parse_json_object((folder / RECORD).read_bytes(), "its record").get("files")
+    except (OSError, CheckpointError):
+        return None
+    return {*files, RECORD.as_posix()} if isinstance(files, dict) else None
+
+
 def _hash_file(path: Path) -> str:
     """Return the sha256 of a file, hexadecimal."""
     with path.open("rb") as file:

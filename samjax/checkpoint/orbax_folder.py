@@ -26,6 +26,7 @@ from samjax.checkpoint.folder_record import (
     check_arrays,
     check_files,
     check_hashes,
+    listed_files,
     make_record,
     read_record,
 )
@@ -38,10 +39,10 @@ from samjax.model.config import SamConfig
 WITHOUT_HASHES = (
     "written without hashes by an early version: damage cannot be noticed, convert it again"
 )
-# The names of files and folders that Orbax makes
+# The names of files and folders that Orbax makes, for folders whose record lists none
 _OURS = re.compile(
-    r"_\w+|parameters|metadata|commit_success\.txt|d|[0-9a-f]{32}|manifest\.ocdbt"
-    r"|ocdbt\.process_\d+|array_metadatas|process_\d+"
+    r"_METADATA|_CHECKPOINT_METADATA|_sharding|parameters|metadata|commit_success\.txt|d"
+    r"|[0-9a-f]{32}|manifest\.ocdbt|ocdbt\.process_\d+|array_metadatas|process_\d+"
 )
 
 
@@ -70,10 +71,15 @@ def is_orbax_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def _others(folder: Path) -> Iterator[Path]:
-    """Yield what lies in a folder of this format, but was not written by Orbax."""
+    """Yield what lies in a folder of this format, but was not written with it."""
+    listed = listed_files(folder)
     for path in folder.rglob("*"):
-        names = path.relative_to(folder).parts
-        if path.is_symlink() or not all(_OURS.fullmatch(name) for name in names):
+        name = path.relative_to(folder)
+        if listed is None:
+            ours = all(map(_OURS.fullmatch, name.parts))
+        else:
+            ours = path.is_dir() or name.as_posix() in listed
+        if path.is_symlink() or not ours:
             yield path
 
 
@@ -109,6 +115,8 @@ def save_orbax_folder(
         CheckpointError: ``path`` exists, or cannot be written.
     """
     folder = given_path(path, CheckpointError).absolute()
+    if folder.is_dir():
+        folder = folder.resolve()  # a link stays, and what it leads to is replaced
     if folder.exists() and not overwrite:
         raise CheckpointError(f"{path} exists: choose another name, or overwrite it on purpose")
     if folder.exists() and not is_orbax_folder(folder):
@@ -140,7 +148,11 @@ def _take_place(new: Path, folder: Path) -> None:
         return
     aside = new.with_suffix(".old")
     folder.rename(aside)
-    new.rename(folder)
+    try:
+        new.rename(folder)
+    except OSError:
+        aside.rename(folder)
+        raise
     shutil.rmtree(aside)
 
 

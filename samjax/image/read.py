@@ -34,6 +34,7 @@ from samjax.words import counted
 
 # Far above any camera or panorama; 7 GiB while it is decoded, 3 GiB then.
 MAX_PIXELS = 2**30
+MAX_SIDE = 2**28  # Pillow has no wider rows
 _STRIP_PIXELS = 2**16  # that are converted at once: their memory is used again, not new
 _ORIENTATION = 0x0112  # tag of EXIF
 
@@ -295,9 +296,10 @@ def _read_deep(path: Path | StoredImage, name: str, page: int) -> np.ndarray:
 
 
 def _check_size(name: str, width: int, height: int, bytes_per_pixel: int = READ_BYTES) -> None:
-    if width * height > MAX_PIXELS:
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise ImageError(
-            f"{name}: {width} x {height} pixels are more than the limit of {MAX_PIXELS}: "
+            f"{name}: {width} x {height} pixels are more than the limit of {MAX_PIXELS}, or a side "
+            f"has more than {MAX_SIDE}: "
             "scale it down or cut it into tiles first"
         )
     check_memory(name, width, height, bytes_per_pixel)
