@@ -349,7 +349,7 @@ def _read_yolo(folder: Path, image_folder: Path) -> PromptSet:
     labels = folder / "labels"
     if not labels.is_dir():
         raise AnnotationError(f"{labels}: no such folder: put the text files of the boxes there")
-    problems: list[Problem] = []
+    problems = _same_names(names)
     images = []
     number = 0
     sizes = image_sizes(image_folder)
@@ -378,7 +378,7 @@ def _read_yolo(folder: Path, image_folder: Path) -> PromptSet:
             lines = len(list(_lines(path)))
             detail = f"{counted(lines, 'object')} left out"
             problems.append(Problem("image: missing", str(name), None, detail))
-    return PromptSet(images, None, problems)
+    return PromptSet(images, {name: index for index, name in names.items()}, problems)
 
 
 def _lines(path: Path) -> Iterator[str]:
