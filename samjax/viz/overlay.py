@@ -100,7 +100,7 @@ def _checked_colours(colours: Any) -> list[Any]:
         )
     if found.min() < 0 or found.max() > 255:
         raise ImageError(f"colors hold {shown_array(found)}: pass (r, g, b) of 0 to 255")
-    return found.tolist()
+    return [tuple(round(value) for value in row) for row in found.tolist()]
 
 
 def _check_labels(masks: Sequence[Any], labels: Any) -> None:
