@@ -15,6 +15,7 @@ from samjax.annotations.coco import coco_images, load_coco
 from samjax.annotations.label_map import label_map_to_records, read_label_png
 from samjax.annotations.labelme import read_labelme_file
 from samjax.annotations.records import AnnotatedImage, reading
+from samjax.annotations.segment_files import COCO, image_folder_of
 from samjax.annotations.semantic import LEGENDS, read_semantic
 from samjax.annotations.yolo import read_yolo
 from samjax.errors import AnnotationError
@@ -92,7 +93,8 @@ def open_annotations(
             output of ``samjax automask``.
         format: one of `FORMATS`; None finds it out.
         image_folder: folder that the images' names are relative to; None looks where each format
-            has them: in ``images``, beside the file, or where ``samjax automask`` found them.
+            has them: in ``images``, beside the file, or where ``samjax automask`` or
+            ``samjax segment-dataset`` found them.
 
     Raises:
         AnnotationError: nothing is there, it is of no known format, or of several.
@@ -171,6 +173,8 @@ def _image_folder(path: Path, kind: str) -> Path | None:
         return folder if folder.is_dir() else None
     if kind == "labelme":
         return None  # each file says where
+    if kind == "coco" and path.name == COCO and (known := image_folder_of(path.parent)):
+        return known
     top = path if path.is_dir() else path.parent
     places = [top / "images", top.parent / "images"]
     if kind == "coco":

@@ -238,3 +238,31 @@ def test_the_command(boxes, sam, monkeypatch, capsys):
     assert capsys.readouterr().err == ""
     assert main(["segment-dataset", "absent.csv", "--images", "images", "--out", "new"]) == 2
     assert "absent.csv: no such file or folder" in capsys.readouterr().err
+
+
+def test_other_boxes_do_not_replace_the_masks_of_these(boxes, tmp_path, sam):
+    def run(path, **options):
+        return samjax.segment_dataset(
+            path, tmp_path / "images", tmp_path / "out", sam=sam, **options
+        )
+
+    run(boxes)
+    before = files(tmp_path / "out")
+    other = tmp_path / "other.csv"
+    other.write_text("image,x0,y0,x1,y1,label\na.png,15,5,45,35,disc\n")
+    with pytest.raises(AnnotationError, match=r"holds masks of the boxes of .*boxes.json; choose"):
+        run(other)
+    assert files(tmp_path / "out") == before
+    moved = boxes.rename(tmp_path / "moved.json")
+    assert run(moved).earlier == 3
+    moved.write_text(moved.read_text().replace("[15, 5, 30, 30]", "[15, 5, 31, 30]", 1))
+    assert run(moved).earlier == 2  # changed in its place
+    assert run(other, overwrite=True).masks == 1
+
+
+def test_check_finds_the_images_of_a_run(boxes, tmp_path, sam):
+    report = samjax.segment_dataset(boxes, tmp_path / "images", tmp_path / "deep/out", sam=sam)
+    for path in (report.path, report.path.parent):
+        found = samjax.check_dataset(path)
+        assert found.image_folder.resolve() == tmp_path / "images"
+        assert found.counts["no image"] == 1  # gone.png
