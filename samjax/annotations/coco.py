@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Num
 
-from samjax.annotations.coco_entries import category_names, image_entries
+from samjax.annotations.coco_entries import CocoExtra, category_names, coco_extra, image_entries
 from samjax.annotations.records import (
     AnnotatedImage,
     Categories,
@@ -96,6 +96,7 @@ def coco_dataset(
     if shapes not in SHAPES:
         raise AnnotationError(f"shapes is {shapes!r}: use one of {', '.join(SHAPES)}")
     known = Categories(categories, 1, getattr(images, "categories", None))
+    extra = images.extra if isinstance(images, CocoImages) else CocoExtra()
     images = checked_images(images)
     numbers = [getattr(image, "id", None) for image in images]
     taken = [number for number in numbers if number is not None]
@@ -108,7 +109,8 @@ def coco_dataset(
     for (file_name, (height, width), records), given in zip(images, numbers, strict=True):
         image_id: int | str = next(free) if given is None else given
         name, height, width = check_file_name(file_name), int(height), int(width)
-        entries.append({"id": image_id, "file_name": name, "height": height, "width": width})
+        entry = {"id": image_id, "file_name": name, "height": height, "width": width}
+        entries.append({**extra.images.get(image_id, {}), **entry})
         for record in records:
             segmentation = segmentation_of(record, (height, width))
             part, crowd = crop(segmentation), int(bool(record.get("iscrowd", 0)))
@@ -128,10 +130,12 @@ def coco_dataset(
     return {
         "info": {"description": "masks by samjax"},
         "licenses": [],
+        **extra.dataset,
         "images": entries,
         "annotations": annotations,
         "categories": [
-            {"id": i, "name": name, "supercategory": ""} for name, i in known.ids.items()
+            {"supercategory": "", **extra.categories.get(i, {}), "id": i, "name": name}
+            for name, i in known.ids.items()
         ],
     }
 
@@ -174,13 +178,19 @@ class CocoImages(list[AnnotatedImage]):
     Attributes:
         categories: name to id of all categories of the file, used or not.
         skipped: reasons why annotations were left out, one each.
+        extra: what the file says besides, such as info, licenses and supercategories.
     """
 
     def __init__(
-        self, images: Iterable[AnnotatedImage], categories: dict[str, int], skipped: list[str]
+        self,
+        images: Iterable[AnnotatedImage],
+        categories: dict[str, int],
+        skipped: list[str],
+        extra: CocoExtra | None = None,
     ):
         super().__init__(images)
         self.categories, self.skipped = categories, skipped
+        self.extra = CocoExtra() if extra is None else extra
 
 
 def read_coco(path: str | os.PathLike[str], output_mode: str = "coco_rle") -> CocoImages:
@@ -267,7 +277,8 @@ def coco_images(dataset: dict[str, Any], output_mode: str) -> CocoImages:
     if skipped and len(skipped) == len(annotations):
         raise AnnotationError(skipped[0])
     found = [image._replace(records=records[key]) for key, image in images.items()]
-    return CocoImages(found, {name: key for key, name in names.items()}, skipped)
+    categories = {name: key for key, name in names.items()}
+    return CocoImages(found, categories, skipped, coco_extra(dataset))
 
 
 def coco_record(

@@ -3,13 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from samjax.annotations.records import integer_or_none
+from samjax.annotations.records import integer_or_none, json_value
 from samjax.arguments import shown
 from samjax.errors import AnnotationError
 
 _LONGEST_SIDE = 1_000_000  # pixels
+
+
+@dataclass
+class CocoExtra:
+    """Holds what a COCO data set says besides; `write_coco` writes it again.
+
+    Attributes:
+        dataset: keys of the data set, such as info and licenses.
+        images: keys of each image, such as license, coco_url and date_captured, by its id.
+        categories: keys of each category, such as supercategory, by its id.
+    """
+
+    dataset: dict[str, Any] = field(default_factory=dict)
+    images: dict[int | str, dict[str, Any]] = field(default_factory=dict)
+    categories: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+def coco_extra(dataset: Mapping[str, Any]) -> CocoExtra:
+    """Return what a COCO data set says besides names, sizes, annotations and categories."""
+
+    def others(entry: Mapping[str, Any], own: tuple[str, ...]) -> dict[str, Any]:
+        return {str(key): json_value(value) for key, value in entry.items() if key not in own}
+
+    return CocoExtra(
+        others(dataset, ("images", "annotations", "categories")),
+        {
+            entry["id"]: others(entry, ("id", "file_name", "height", "width"))
+            for entry in dataset["images"]
+        },
+        {entry["id"]: others(entry, ("id", "name")) for entry in dataset.get("categories", ())},
+    )
 
 
 def category_names(dataset: Mapping[str, Any]) -> dict[int, str]:

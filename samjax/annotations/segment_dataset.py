@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from samjax.annotations.coco import CocoImages, coco_dataset, dataset_text
-from samjax.annotations.prompts import ImagePrompts, Problem, PromptSet, read_prompts
+from samjax.annotations.prompt_set import ImagePrompts, Problem, PromptSet
+from samjax.annotations.prompts import read_prompts
 from samjax.annotations.records import AnnotatedImage
 from samjax.annotations.segment_boxes import segment_objects
 from samjax.annotations.segment_files import (
@@ -91,11 +92,12 @@ def segment_dataset(
 ) -> SegmentedDataset:
     """Turn the boxes and points of a data set into masks, and write them as COCO.
 
-    Ids of images, objects and categories, crowds and attributes are kept. Each image is written
-    when it is done: the same call goes on after an interruption, and ends with the same bytes.
-    ``out`` gets annotations.json (COCO); review.json, the objects with low scores; problems.json,
-    all that was left out or mended; records/, one file an image; segment_dataset.json, settings.
-    Results of another file of boxes are not replaced; one that was changed in its place goes on.
+    Ids of images, objects and categories, crowds, attributes, a detector's scores, and what a COCO
+    file says of itself, its images and categories are kept. Each image is written when it is done:
+    the same call goes on after an interruption, and ends with the same bytes. ``out`` gets
+    annotations.json (COCO); review.json, the objects with low scores; problems.json, all that was
+    left out or mended; records/, one file an image; segment_dataset.json, settings. Results of
+    another file of boxes are not replaced; one that was changed in its place goes on.
 
     Args:
         boxes: COCO JSON, YOLO data set, or CSV; see `read_prompts`.
@@ -247,7 +249,9 @@ def _join(
     report.review.sort(key=lambda each: min(each["predicted_iou"], each["stability_score"]))
     if not report.joined:
         return report
-    known = done if prompts.categories is None else CocoImages(done, prompts.categories, [])
+    known = done
+    if prompts.categories is not None:
+        known = CocoImages(done, prompts.categories, [], prompts.extra)
     texts = {
         COCO: dataset_text(coco_dataset(known)),
         REVIEW: json_text(report.review),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from samjax.annotations.coco import coco_dataset
-from samjax.annotations.prompts import ImagePrompts, Problem, PromptSet
+from samjax.annotations.prompt_set import ImagePrompts, Problem, PromptSet
 from samjax.errors import AnnotationError
 from samjax.files import check_foreign, check_outputs, replacing
 from samjax.masks.rle import Record
@@ -48,7 +48,9 @@ class Origin(NamedTuple):
 
 def origin_of(out: Path, boxes: Path, image_folder: Path, prompts: PromptSet) -> Origin:
     """Return where the prompts and images of a folder of results come from."""
-    text = json.dumps([[asdict(image) for image in prompts.images], prompts.categories])
+    text = json.dumps(
+        [[asdict(i) for i in prompts.images], prompts.categories, asdict(prompts.extra)]
+    )
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Origin(_relative(boxes, out), digest, _relative(image_folder, out))
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import samjax
-from samjax.annotations import read_coco
+from samjax.annotations import read_coco, write_coco
 from samjax.annotations import segment_dataset as module
 from samjax.cli import main
 from samjax.engine import spec
@@ -266,3 +266,44 @@ def test_check_finds_the_images_of_a_run(boxes, tmp_path, sam):
         found = samjax.check_dataset(path)
         assert found.image_folder.resolve() == tmp_path / "images"
         assert found.counts["no image"] == 1  # gone.png
+
+
+def test_what_a_coco_file_says_besides_and_scores_are_kept(boxes, tmp_path, sam):
+    """The detector's score is part of the annotator's doubt."""
+    data = json.loads(boxes.read_text())
+    data["info"] = {"year": 2017, "contributor": "me"}
+    data["licenses"] = [{"id": 4, "name": "CC BY"}]
+    data["videos"] = [7]
+    image = {"license": 4, "coco_url": "http://c", "flickr_url": "f", "date_captured": "2013"}
+    data["images"][0] |= image
+    data["categories"][0] |= {"supercategory": "round", "skeleton": [[1, 2]]}
+    for annotation, score in zip(data["annotations"], (0.25, None, "high", 1), strict=False):
+        annotation["score"] = score
+    boxes.write_text(json.dumps(data))
+    report = samjax.segment_dataset(boxes, tmp_path / "images", tmp_path / "out", sam=sam)
+    again = tmp_path / "again.json"
+    write_coco(again, read_coco(report.path))
+    for path in (report.path, again):
+        found = json.loads(path.read_text())
+        assert {key: found[key] for key in ("info", "licenses", "videos")} == {
+            key: data[key] for key in ("info", "licenses", "videos")
+        }
+        assert found["images"][0] == data["images"][0]
+        assert found["categories"] == [{"supercategory": "", **c} for c in data["categories"]]
+        scores = {a["id"]: a.get("score") for a in found["annotations"]}
+        assert scores == {100: 0.25, 99: None, 98: None, 96: None}
+    kind = "score: no number, mended by leaving it out"
+    assert [p.object for p in report.problems if p.kind == kind] == [98]
+
+
+@pytest.mark.usefixtures("boxes")
+@pytest.mark.parametrize("column", ["score", "Confidence", "conf"])
+def test_scores_of_tables_are_kept(tmp_path, sam, column):
+    table = tmp_path / "boxes.csv"
+    rows = ["15,5,45,35,0.5", "15,5,40,35,", "15,5,40,30,much"]
+    table.write_text(f"image,x0,y0,x1,y1,{column}\n" + "".join(f"a.png,{row}\n" for row in rows))
+    report = samjax.segment_dataset(table, tmp_path / "images", tmp_path / "out", sam=sam)
+    records = read_coco(report.path)[0].records
+    assert [record.get("score") for record in records] == [0.5, None, None]
+    assert report.counts == {"score: no number, mended by leaving it out": 1}
+    assert report.complete

@@ -53,3 +53,9 @@ def test_two_indices_of_one_name_are_told(boxes, tmp_path):
     (boxes / "data.yaml").write_text(json.dumps({"names": {**NAMES, 7: NAMES[5]}}))
     report = samjax.segment_dataset(boxes, boxes / "images", tmp_path / "out")
     assert report.counts == {"category: name of another, mended": 1}
+
+
+def test_the_confidence_of_a_line_is_the_score(boxes, tmp_path):
+    (boxes / "labels/a.txt").write_text("62 0.5 0.5 0.4 0.4 0.75\n5 0.3 0.3 0.3 0.3\n")
+    report = samjax.segment_dataset(boxes, boxes / "images", tmp_path / "out")
+    assert [r.get("score") for r in read_coco(report.path)[0].records] == [0.75, None]
