@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Num
 
-from samjax.annotations.coco_entries import CocoExtra, category_names, coco_extra, image_entries
+from samjax.annotations.coco_entries import (
+    JOIN_RESULTS,
+    CocoExtra,
+    category_names,
+    coco_extra,
+    image_entries,
+    is_results,
+)
 from samjax.annotations.records import (
     AnnotatedImage,
     Categories,
@@ -229,11 +236,10 @@ def load_coco(file: Path) -> dict[str, Any]:
         AnnotationError: it is JSON of something else. OSError, ValueError: it is no JSON.
     """
     dataset = json.loads(file.read_text(encoding="utf-8-sig"))
+    if is_results(dataset):
+        raise AnnotationError(JOIN_RESULTS)
     if not isinstance(dataset, dict) or "images" not in dataset:
-        raise AnnotationError(
-            'is JSON without "images" and "annotations": pass a COCO data set, '
-            "not a list of detections"
-        )
+        raise AnnotationError('is JSON without "images" and "annotations": pass a COCO data set')
     return dataset
 
 

@@ -12,6 +12,15 @@ from samjax.errors import AnnotationError
 
 _LONGEST_SIDE = 1_000_000  # pixels
 
+# What a list of results needs; three lines of Python.
+JOIN_RESULTS = (
+    "is a list of results, without images and categories: pass it to samjax segment-dataset with "
+    "--images-json ANN.json (images_json=), the COCO file that has them, or join the two: "
+    'data = json.loads(Path("ANN.json").read_text()); data["annotations"] = [{"id": i, **each} for '
+    'i, each in enumerate(json.loads(Path("RESULTS.json").read_text()), 1)]; '
+    'Path("joined.json").write_text(json.dumps(data))'
+)
+
 
 @dataclass
 class CocoExtra:
@@ -102,3 +111,13 @@ def _pixels(value: Any) -> int | None:
     """Return a side in pixels, also where it is written as 640.0; None for anything else."""
     whole = integer_or_none(int(value) if isinstance(value, float) and value % 1 == 0 else value)
     return whole if whole is not None and 0 < whole <= _LONGEST_SIDE else None
+
+
+def is_results(content: Any) -> bool:
+    """Tell whether JSON is COCO's list of results: what a detector found, without file names."""
+    return (
+        isinstance(content, list)
+        and bool(content)
+        and isinstance(content[0], dict)
+        and "image_id" in content[0]
+    )

@@ -12,7 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from samjax.annotations.coco_entries import category_names, coco_extra, image_entries
+from samjax.annotations.coco import load_coco
+from samjax.annotations.coco_entries import (
+    JOIN_RESULTS,
+    category_names,
+    coco_extra,
+    image_entries,
+    is_results,
+)
 from samjax.annotations.label_files import image_sizes, stem_name
 from samjax.annotations.prompt_set import (
     ImagePrompts,
@@ -32,12 +39,15 @@ from samjax.errors import AnnotationError
 from samjax.files import check_regular, given_path, refuse_address
 from samjax.words import counted
 
+_NO_LIST = "is no list of results, as --images-json (images_json=) needs: leave that out"
+
 
 def read_prompts(
     path: str | os.PathLike[str],
     image_folder: str | os.PathLike[str],
     *,
     normalised: bool = False,
+    images_json: str | os.PathLike[str] | None = None,
 ) -> PromptSet:
     """Read boxes and points.
 
@@ -53,6 +63,8 @@ def read_prompts(
         path: the JSON or CSV file, or the folder.
         image_folder: folder of the images.
         normalised: values of a CSV or COCO file are fractions of the image's sides.
+        images_json: COCO file with images and categories, of a list of results: a detector's
+            ``[{"image_id", "category_id", "bbox", "score"}, ...]``.
 
     Raises:
         AnnotationError: the file is missing, damaged or of another kind.
@@ -64,13 +76,15 @@ def read_prompts(
     check_regular(path, AnnotationError)
     if not folder.is_dir():
         raise AnnotationError(f"{folder}: no such folder of images: check the path")
+    if images_json is not None and (path.is_dir() or path.suffix.lower() == ".csv"):
+        raise AnnotationError(f"{path}: {_NO_LIST}")
     if path.is_dir():
         found = _read_yolo(path, folder)
         normalised = True
     elif path.suffix.lower() == ".csv":
         found = read_table(path)
     else:
-        found = _read_coco(path)
+        found = _read_coco(path, images_json)
     if not normalised:
         _refuse_fractions(path, found.images)
     return found
@@ -85,9 +99,20 @@ def _refuse_fractions(path: Path, images: Sequence[ImagePrompts]) -> None:
         )
 
 
-def _read_coco(path: Path) -> PromptSet:
+def _read_coco(path: Path, images_json: str | os.PathLike[str] | None) -> PromptSet:
+    known = None
+    if images_json is not None:
+        with reading(images_json, "a COCO JSON file with images") as file:
+            known = load_coco(file)
+            image_entries(known)
     with reading(path, "a COCO JSON file or CSV table of boxes") as file:
         dataset = json.loads(file.read_text(encoding="utf-8-sig"))
+        if known is not None:
+            if not isinstance(dataset, list):
+                raise AnnotationError(_NO_LIST)
+            dataset = {**known, "annotations": dataset}
+        elif is_results(dataset):
+            raise AnnotationError(JOIN_RESULTS)
         if not isinstance(dataset, dict) or "images" not in dataset:
             raise AnnotationError('is JSON without "images": pass a COCO data set')
         names, entries = category_names(dataset), image_entries(dataset)

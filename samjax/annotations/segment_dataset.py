@@ -85,6 +85,7 @@ def segment_dataset(
     *,
     sam: Segmenter | ModelSpec | None = None,
     normalised: bool = False,
+    images_json: str | os.PathLike[str] | None = None,
     review_below: float | int | None = None,
     overwrite: bool = False,
     shard: tuple[int, int] = (1, 1),
@@ -105,6 +106,8 @@ def segment_dataset(
         out: folder to write.
         sam: the model, or what to load; None loads the embedded checkpoint.
         normalised: boxes of a COCO or CSV file are fractions of the images' sides.
+        images_json: COCO file with images and categories, where ``boxes`` is the list of results
+            of a detector: ``[{"image_id", "category_id", "bbox", "score"}, ...]``.
         review_below: objects with a lower predicted IoU or stability are listed for review; None
             takes the model's thresholds of automatic masks.
         overwrite: replace results that were made with other settings, and changed ones.
@@ -126,7 +129,7 @@ def segment_dataset(
     whole = [whole_number(number, "shard", error=AnnotationError) for number in given]
     if len(whole) != 2 or not 1 <= whole[0] <= whole[1]:
         raise AnnotationError(f"shard is {shard}: pass (I, N), part I of N, such as (1, 4)")
-    prompts = read_prompts(boxes, images, normalised=normalised)
+    prompts = read_prompts(boxes, images, normalised=normalised, images_json=images_json)
     fractions = normalised or given_path(boxes, AnnotationError).is_dir()
     folder, target = given_path(images, AnnotationError), given_path(out, AnnotationError)
     origin = origin_of(target, given_path(boxes, AnnotationError), folder, prompts)
@@ -138,7 +141,9 @@ def segment_dataset(
         "mask_threshold": model.mask_threshold,
         "normalised": fractions,
     }
-    known = content_of([given_path(boxes, AnnotationError)])
+    known = content_of(
+        given_path(p, AnnotationError) for p in (boxes, images_json) if p is not None
+    )
     inputs = [*known, *(folder / image.file_name for image in prompts.images)]
     with protecting(inputs, AnnotationError), writing(target, AnnotationError):
         made_folder(target, AnnotationError)

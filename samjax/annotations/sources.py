@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from samjax.annotations.coco import coco_images, load_coco
+from samjax.annotations.coco_entries import JOIN_RESULTS, is_results
 from samjax.annotations.label_map import label_map_to_records, read_label_png
 from samjax.annotations.labelme import read_labelme_file
 from samjax.annotations.records import AnnotatedImage, reading
@@ -149,7 +150,8 @@ def _format_of_file(path: Path) -> str:
     if path.suffix.lower() == ".png":
         return "png"
     with reading(path, "annotations in JSON or PNG") as file:
-        json.loads(file.read_text(encoding="utf-8-sig"))
+        if is_results(json.loads(file.read_text(encoding="utf-8-sig"))):
+            raise AnnotationError(JOIN_RESULTS)
     kind = _keys(path)
     if kind is None:
         raise AnnotationError(f"{path}: is JSON of neither COCO nor labelme: pass one of these")

@@ -307,3 +307,59 @@ def test_scores_of_tables_are_kept(tmp_path, sam, column):
     assert [record.get("score") for record in records] == [0.5, None, None]
     assert report.counts == {"score: no number, mended by leaving it out": 1}
     assert report.complete
+
+
+@pytest.fixture
+def results(boxes, tmp_path) -> Path:
+    """What a detector found in the images of ``boxes``, and those without annotations."""
+    data = json.loads(boxes.read_text())
+    listed = [
+        {key: each[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.5}
+        for each in data.pop("annotations")
+        if each["bbox"]
+    ]
+    boxes.write_text(json.dumps(data))
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(listed))
+    return path
+
+
+def test_a_detectors_list_of_results_with_the_file_of_its_images(
+    boxes, results, tmp_path, sam, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(spec, "load", lambda *_, **__: sam)
+    command = ["segment-dataset", "results.json", "--images", "images", "--out", "out"]
+    assert main([*command, "--images-json", "boxes.json"]) == 2  # objects were left out
+    found = read_coco("out/annotations.json")
+    assert found.categories == {"disc": 9, "ball": 3, "x": 1}
+    records = [r for image in found for r in image.records]
+    assert [(r["id"], r["label"], r["score"]) for r in records] == [
+        *((1, "disc", 0.5), (2, "ball", 0.5), (4, "ball", 0.5))
+    ]
+    capsys.readouterr()
+    assert main([*command[:-1], "boxes", "--images-json", "results.json"]) == 2
+    assert "results.json: is a list of results" in capsys.readouterr().err
+    with pytest.raises(AnnotationError, match=r"boxes.json: is no list of results, as --images-"):
+        samjax.segment_dataset(boxes, "images", "boxes", sam=sam, images_json=boxes)
+    with pytest.raises(AnnotationError, match=r"absent.json: no such file"):
+        samjax.segment_dataset(results, "images", "boxes", sam=sam, images_json="absent.json")
+
+
+def test_a_list_of_results_alone_says_how_to_join_it(boxes, results, tmp_path, sam, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    calls = [
+        lambda: samjax.segment_dataset(results, "images", "out", sam=sam),
+        lambda: read_coco(results),
+        lambda: samjax.check_dataset(results),
+        lambda: samjax.Annotator(sam, "images", annotations=results),
+    ]
+    for call in calls:
+        with pytest.raises(AnnotationError, match=r"results.json: is a list of results") as error:
+            call()
+    message = str(error.value)
+    assert "--images-json ANN.json" in message
+    lines = message.partition("join the two: ")[2].replace("ANN.json", boxes.name)
+    exec(lines.replace("RESULTS.json", results.name), {"json": json, "Path": Path})
+    report = samjax.segment_dataset("joined.json", "images", "out", sam=sam)
+    assert report.masks == 3
