@@ -50,12 +50,12 @@ class SegmentedDataset:
 
     Attributes:
         path: the COCO file.
-        images: number of images of the data set.
+        images: number of images that were read.
         masks: number of masks written.
         earlier: number of images that an earlier run had done.
         joined: whether the data set was written: by the last of several shards, not before.
-        review: objects with a low score, the lowest first: image, id, label, predicted_iou and
-            stability_score.
+        review: objects with a low score, the lowest first: image, id, label, predicted_iou,
+            stability_score, and the detector's score where there is one.
         problems: all that was left out or mended.
     """
 
@@ -214,7 +214,7 @@ def _join(
 ) -> SegmentedDataset:
     """Write the data set of all records; nothing while images of other shards have none."""
     images = prompts.images
-    report = SegmentedDataset(out / COCO, images=len(images), problems=list(prompts.problems))
+    report = SegmentedDataset(out / COCO, problems=list(prompts.problems))
     report.earlier = earlier
     done: list[AnnotatedImage] = []
     own = model.automatic_thresholds
@@ -237,6 +237,7 @@ def _join(
         size = image.size if found is None else found.size
         records = [] if found is None else found.records
         report.problems += [] if found is None else found.problems
+        report.images += found is not None
         report.masks += len(records)
         report.review += [
             {
@@ -245,6 +246,7 @@ def _join(
                 "label": each.get("label"),
                 "predicted_iou": each["predicted_iou"],
                 "stability_score": each["stability_score"],
+                **({"score": each["score"]} if "score" in each else {}),
             }
             for each in records
             if each["predicted_iou"] < least_iou or each["stability_score"] < least_stability

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from samjax.annotations.coco import coco_dataset
 from samjax.annotations.prompt_set import ImagePrompts, Problem, PromptSet
+from samjax.annotations.records import reading
 from samjax.errors import AnnotationError
 from samjax.files import check_foreign, check_outputs, replacing
 from samjax.masks.rle import Record
@@ -60,6 +61,21 @@ def image_folder_of(out: Path) -> Path | None:
     found = (run_settings(out) or {}).get(_ORIGIN)
     folder = found.get("image_folder") if isinstance(found, dict) else None
     return out / folder if isinstance(folder, str) and (out / folder).is_dir() else None
+
+
+def low_scores_of(out: Path) -> dict[tuple[str, int], float]:
+    """Return the lowest score of the objects in review.json, by image and id; none without one.
+
+    Raises:
+        AnnotationError: the file is damaged.
+    """
+    if run_settings(out) is None or not (out / REVIEW).is_file():
+        return {}
+    with reading(out / REVIEW, "the review.json of samjax segment-dataset") as file:
+        return {
+            (each["image"], each["id"]): min(each["predicted_iou"], each["stability_score"])
+            for each in json.loads(file.read_text(encoding="utf-8"))
+        }
 
 
 def _relative(path: Path, out: Path) -> str:

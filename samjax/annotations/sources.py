@@ -16,7 +16,7 @@ from samjax.annotations.coco_entries import JOIN_RESULTS, is_results
 from samjax.annotations.label_map import label_map_to_records, read_label_png
 from samjax.annotations.labelme import read_labelme_file
 from samjax.annotations.records import AnnotatedImage, reading
-from samjax.annotations.segment_files import COCO, image_folder_of
+from samjax.annotations.segment_files import COCO, image_folder_of, low_scores_of
 from samjax.annotations.semantic import LEGENDS, read_semantic
 from samjax.annotations.yolo import read_yolo
 from samjax.errors import AnnotationError
@@ -51,12 +51,14 @@ class AnnotationSource:
         format: one of `FORMATS`.
         image_folder: folder of the images; None if it is not known.
         skipped: reasons why entries were left out; complete after an iteration.
+        low_scores: the objects that ``samjax segment-dataset`` lists for review, by image and id.
     """
 
     path: Path
     format: str
     image_folder: Path | None
     skipped: list[str] = field(default_factory=list)
+    low_scores: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Annotated]:
         self.skipped.clear()
@@ -114,7 +116,8 @@ def open_annotations(
             raise AnnotationError(f"{folder}: no such folder of images: check the path")
     else:
         folder = _image_folder(path, kind)
-    return AnnotationSource(path, kind, folder)
+    ours = kind == "coco" and path.name == COCO
+    return AnnotationSource(path, kind, folder, [], low_scores_of(path.parent) if ours else {})
 
 
 def _find_format(path: Path, format: str | None) -> tuple[str, Path]:

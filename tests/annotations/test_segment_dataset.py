@@ -91,7 +91,7 @@ def test_ids_crowds_and_attributes_are_kept_and_nothing_is_lost(boxes, tmp_path,
         ("box: reversed corners, mended", 96),
         ("image: missing", None),
     ]
-    assert (report.images, report.masks, report.earlier, report.complete) == (4, 4, 0, False)
+    assert (report.images, report.masks, report.earlier, report.complete) == (3, 4, 0, False)
     problems = json.loads((tmp_path / "out/problems.json").read_text())
     assert [p["kind"] for p in problems] == [p.kind for p in report.problems]
 
@@ -216,7 +216,7 @@ def test_the_command(boxes, sam, monkeypatch, capsys):
     arguments = ["segment-dataset", "boxes.json", "--images", "images", "--out", "out"]
     assert main(arguments) == 2  # objects were left out
     out, err = capsys.readouterr()
-    assert out.startswith("4 masks in 4 images, ")
+    assert out.startswith("4 masks in 3 images, ")
     assert out.endswith(" to review -> out/annotations.json\n")
     assert err.splitlines() == [
         "samjax: 1 x box: outside the image: sub/b.png #97 [200, 5, 230, 35]",
@@ -224,12 +224,12 @@ def test_the_command(boxes, sam, monkeypatch, capsys):
         "samjax: 1 x image: missing: gone.png 1 object left out",
     ]
     assert main(arguments) == 2
-    assert "4 masks in 4 images (3 done before)" in capsys.readouterr().out
+    assert "4 masks in 3 images (3 done before)" in capsys.readouterr().out
     parts = ["segment-dataset", "boxes.json", "--images", "images", "--out", "parts", "--shard"]
     assert main([*parts, "1/2"]) == 0
     assert "part 1/2 is done" in capsys.readouterr().out
     assert main([*parts, "2/2"]) == 2
-    assert "4 masks in 4 images" in capsys.readouterr().out
+    assert "4 masks in 3 images" in capsys.readouterr().out
     assert files(Path("parts")) == files(Path("out"))
     assert main([*parts, "3/2"]) == 2
     assert "--shard '3/2': give I/N" in capsys.readouterr().err
@@ -302,9 +302,14 @@ def test_scores_of_tables_are_kept(tmp_path, sam, column):
     table = tmp_path / "boxes.csv"
     rows = ["15,5,45,35,0.5", "15,5,40,35,", "15,5,40,30,much"]
     table.write_text(f"image,x0,y0,x1,y1,{column}\n" + "".join(f"a.png,{row}\n" for row in rows))
-    report = samjax.segment_dataset(table, tmp_path / "images", tmp_path / "out", sam=sam)
+    report = samjax.segment_dataset(
+        table, tmp_path / "images", tmp_path / "out", sam=sam, review_below=1
+    )
     records = read_coco(report.path)[0].records
     assert [record.get("score") for record in records] == [0.5, None, None]
+    assert [each.get("score") for each in report.review] == [
+        records[each["id"] - 1].get("score") for each in report.review
+    ]
     assert report.counts == {"score: no number, mended by leaving it out": 1}
     assert report.complete
 
@@ -363,3 +368,35 @@ def test_a_list_of_results_alone_says_how_to_join_it(boxes, results, tmp_path, s
     exec(lines.replace("RESULTS.json", results.name), {"json": json, "Path": Path})
     report = samjax.segment_dataset("joined.json", "images", "out", sam=sam)
     assert report.masks == 3
+
+
+def test_images_that_were_not_read_are_not_counted(tmp_path, sam):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/damaged.png").write_bytes(b"no picture")
+    table = tmp_path / "boxes.csv"
+    table.write_text("image,x0,y0,x1,y1\nabsent.png,1,2,30,40\ndamaged.png,1,2,30,40\n")
+    report = samjax.segment_dataset(table, tmp_path / "images", tmp_path / "out", sam=sam)
+    assert (report.images, report.masks, len(report.problems)) == (0, 0, 2)
+
+
+def test_check_shows_the_objects_to_review(boxes, tmp_path, sam, capsys):
+    out = tmp_path / "out"
+    report = samjax.segment_dataset(boxes, tmp_path / "images", out, sam=sam, review_below=0.999)
+    expected = {(each["image"], each["id"]) for each in report.review}
+    assert len(expected) >= 2
+    for path in (out, report.path):
+        found = samjax.check_dataset(path)
+        low = [finding for finding in found.findings if finding.kind == "low score"]
+        assert {(finding.image, *finding.objects) for finding in low} == expected
+    worst = report.review[0]
+    told = f"{worst['image']} #{worst['id']}: predicted_iou {worst['predicted_iou']:.2f}"
+    assert main(["check", str(out), "--sheet", str(tmp_path / "sheet")]) == 0
+    printed = capsys.readouterr()
+    (row,) = (line for line in printed.out.splitlines() if line.startswith("low score"))
+    assert row.split()[2] == str(len(expected))
+    assert told in row
+    assert "low score" in (tmp_path / "sheet/check.html").read_text()
+    assert printed.err.startswith("samjax: the worst findings are shown in ")
+    (out / "review.json").write_text("[7]")
+    with pytest.raises(AnnotationError, match=r"review.json: is not the review.json of samjax"):
+        samjax.check_dataset(out)
