@@ -349,7 +349,10 @@ def _unshape(segmentation: Any, size: tuple[int, int]) -> Segmentation:
             raise AnnotationError(f"run lengths of size {found} in an image of size {size}")
         return segmentation
     if not isinstance(segmentation, list) or not segmentation:
-        raise AnnotationError("has no segmentation: boxes alone are not masks")
+        raise AnnotationError(
+            "has no segmentation: boxes alone are not masks; samjax.segment_dataset makes masks of "
+            "boxes"
+        )
     rings = [np.asarray(ring, float) for ring in segmentation]
     if any(ring.ndim != 1 or ring.size % 2 for ring in rings):
         raise AnnotationError("polygons must be lists of x, y, x, y, ...")

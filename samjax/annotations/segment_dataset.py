@@ -101,7 +101,16 @@ def segment_dataset(
     another file of boxes are not replaced; one that was changed in its place goes on.
 
     Args:
-        boxes: COCO JSON, YOLO data set, or CSV; see `read_prompts`.
+        boxes: one of these.
+
+            - COCO JSON: ``bbox``, and ``keypoints`` that are labelled as points on the object; or a
+              list of results with ``images_json``.
+            - YOLO, a folder with ``labels/`` and ``data.yaml``: boxes, with their score where a
+              line has one, and the boxes of polygons.
+            - CSV, with a header: ``image``, then ``x0,y0,x1,y1`` or ``x0,y0,w,h`` for a box, or
+              ``x,y`` for a point, which ``point_label`` 0 puts beside the object; further
+              ``label``, ``score`` and ``id`` (or ``object``). Rows with the same image and id are
+              one object.
         images: folder of the images.
         out: folder to write.
         sam: the model, or what to load; None loads the embedded checkpoint.

@@ -184,7 +184,7 @@ def yolo_record(
     if index not in names:
         raise AnnotationError(f"category {index} has no name in data.yaml: add it")
     if shares.size == 4:
-        raise AnnotationError("is a box: pass a segmentation data set, not a detection one")
+        raise AnnotationError("is a box, no polygon: samjax.segment_dataset makes masks of boxes")
     if shares.size < 6 or shares.size % 2:
         raise AnnotationError(f"has {shares.size} coordinates: a polygon has 6, 8, 10, ...")
     ring = shares.reshape(-1, 2) * (size[1], size[0])
