@@ -18,7 +18,7 @@ def segment_dataset(
             metavar="BOXES",
             help="A COCO JSON file (bbox, keypoints) or list of results, a YOLO data set with "
             "labels/ and data.yaml, or a CSV table with the columns image and "
-            "x0,y0,x1,y1 (or x0,y0,w,h, or x,y).",
+            "x0,y0,x1,y1 (or x0,y0,w,h, or x,y,point_label).",
             show_default=False,
         ),
     ],

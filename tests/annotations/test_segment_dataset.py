@@ -274,7 +274,7 @@ def test_what_a_coco_file_says_besides_and_scores_are_kept(boxes, tmp_path, sam)
     data["info"] = {"year": 2017, "contributor": "me"}
     data["licenses"] = [{"id": 4, "name": "CC BY"}]
     data["videos"] = [7]
-    image = {"license": 4, "coco_url": "http://c", "flickr_url": "f", "date_captured": "2013"}
+    image = {"license": 4, "coco_url": "of coco", "flickr_url": "f", "date_captured": "2013"}
     data["images"][0] |= image
     data["categories"][0] |= {"supercategory": "round", "skeleton": [[1, 2]]}
     for annotation, score in zip(data["annotations"], (0.25, None, "high", 1), strict=False):
