@@ -162,7 +162,7 @@ def test_segment_dataset_replaces_what_an_earlier_run_wrote(small, boxes, tmp_pa
 @pytest.mark.parametrize("when", range(1, 6))
 def test_segment_dataset_knows_its_files_after_a_kill(small, boxes, tmp_path, monkeypatch, when):
     """Killed at any of the writes, with other images at the second run."""
-    from samjax.annotations import segment_dataset as module
+    from samjax.annotations import segment_files as module
 
     def run():
         return samjax.segment_dataset(boxes, tmp_path / "images", tmp_path / "out", sam=small)

@@ -7,20 +7,21 @@ import heapq
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from samjax.annotations.label_files import shown_size
 from samjax.annotations.quality import KINDS, NOTES, Finding, Limits, image_findings, mask_key
-from samjax.annotations.records import DEFAULT_LABEL
+from samjax.annotations.records import DEFAULT_LABEL, AnnotatedImage
 from samjax.annotations.sources import Annotated, open_annotations
 from samjax.arguments import function, instance, real_number
 from samjax.errors import AnnotationError, printable
 from samjax.masks.rle import to_coco_rle
 from samjax.words import counted
 
+_SHOWN = 10  # classes in the text
 _KEPT = 48  # findings of each kind that keep their masks, to be drawn
 
 
@@ -82,7 +83,10 @@ class CheckReport:
         }
 
     def rows(self) -> list[str]:
-        """Return the report as lines of text: classes, then kinds of findings with an example."""
+        """Return the report as lines of text: the largest classes, then kinds of findings.
+
+        Each kind has its worst example.
+        """
         where = "no image files" if self.image_folder is None else f"images in {self.image_folder}"
         total = f"{counted(self.images, 'image')}, {counted(self.masks, 'mask')}"
         lines = [
@@ -90,8 +94,10 @@ class CheckReport:
             "",
         ]
         table: list[tuple[str, ...]] = [("class", "masks", "images")]
-        table += [(name, str(m), str(i)) for name, (m, i) in self.classes.items()]
-        lines += [*_aligned(table), ""]
+        shown = list(self.classes.items())[:_SHOWN]
+        table += [(name, str(m), str(i)) for name, (m, i) in shown]
+        more = len(self.classes) - len(shown)
+        lines += [*_aligned(table), *([f"{more} more"] if more else []), ""]
         if not self.findings:
             return [*map(printable, lines), "no findings"]
         images: dict[str, set[str]] = {}
@@ -122,7 +128,8 @@ def check_dataset(
     Found are: overlaps, masks inside others, duplicates and copies in other images; small parts,
     small holes, empty masks and entries without a mask; masks that touch the border; boxes that
     are not their mask's; images without objects, missing ones, such of another size, and files
-    of the same content. Crowds may overlap and have any parts.
+    of the same content; in a folder of ``samjax segment-dataset`` the masks with low scores, too.
+    Crowds may overlap and have any parts.
 
     Args:
         path: COCO, YOLO, labelme, instance PNG, class PNG, or the output of ``samjax automask``.
@@ -156,6 +163,7 @@ def check_dataset(
         is_copy = any(finding.kind == "duplicate image" for finding in found)
         found += image_findings(image, annotated.boxes, limits)
         found += [] if is_copy else _copies(annotated, shapes, limits)
+        found += _low_scores(image, source.low_scores)
         for finding in found:
             _keep(report, finding, annotated.file)
     for reason in source.skipped:
@@ -217,6 +225,22 @@ def _copies(
             rle = to_coco_rle(record["segmentation"])
             share = area / (height * width)
             yield Finding("copied mask", name, (own,), detail, share, (rle,), (height, width))
+
+
+def _low_scores(
+    image: AnnotatedImage, low_scores: Mapping[tuple[str, int], float]
+) -> Iterator[Finding]:
+    """Yield the masks that were listed for review since their scores are low."""
+    name, (height, width), records = image
+    for record in records:
+        score = low_scores.get((name, record.get("id", 0)))
+        if score is not None:
+            keys = ("predicted_iou", "stability_score")
+            detail = ", ".join(f"{key} {record[key]:.2f}" for key in keys if key in record)
+            rle = to_coco_rle(record["segmentation"])
+            which = (int(record["id"]),)
+            size = (int(height), int(width))
+            yield Finding("low score", name, which, detail, 1 - score, (rle,), size)
 
 
 def _aligned(table: list[tuple[str, ...]]) -> list[str]:

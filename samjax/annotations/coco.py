@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Num
 
-from samjax.annotations.coco_entries import category_names, image_entries
+from samjax.annotations.coco_entries import (
+    JOIN_RESULTS,
+    CocoExtra,
+    category_names,
+    coco_extra,
+    image_entries,
+    is_results,
+)
 from samjax.annotations.records import (
     AnnotatedImage,
     Categories,
@@ -96,6 +103,7 @@ def coco_dataset(
     if shapes not in SHAPES:
         raise AnnotationError(f"shapes is {shapes!r}: use one of {', '.join(SHAPES)}")
     known = Categories(categories, 1, getattr(images, "categories", None))
+    extra = images.extra if isinstance(images, CocoImages) else CocoExtra()
     images = checked_images(images)
     numbers = [getattr(image, "id", None) for image in images]
     taken = [number for number in numbers if number is not None]
@@ -108,7 +116,8 @@ def coco_dataset(
     for (file_name, (height, width), records), given in zip(images, numbers, strict=True):
         image_id: int | str = next(free) if given is None else given
         name, height, width = check_file_name(file_name), int(height), int(width)
-        entries.append({"id": image_id, "file_name": name, "height": height, "width": width})
+        entry = {"id": image_id, "file_name": name, "height": height, "width": width}
+        entries.append({**extra.images.get(image_id, {}), **entry})
         for record in records:
             segmentation = segmentation_of(record, (height, width))
             part, crowd = crop(segmentation), int(bool(record.get("iscrowd", 0)))
@@ -128,10 +137,12 @@ def coco_dataset(
     return {
         "info": {"description": "masks by samjax"},
         "licenses": [],
+        **extra.dataset,
         "images": entries,
         "annotations": annotations,
         "categories": [
-            {"id": i, "name": name, "supercategory": ""} for name, i in known.ids.items()
+            {"supercategory": "", **extra.categories.get(i, {}), "id": i, "name": name}
+            for name, i in known.ids.items()
         ],
     }
 
@@ -174,13 +185,19 @@ class CocoImages(list[AnnotatedImage]):
     Attributes:
         categories: name to id of all categories of the file, used or not.
         skipped: reasons why annotations were left out, one each.
+        extra: what the file says besides, such as info, licenses and supercategories.
     """
 
     def __init__(
-        self, images: Iterable[AnnotatedImage], categories: dict[str, int], skipped: list[str]
+        self,
+        images: Iterable[AnnotatedImage],
+        categories: dict[str, int],
+        skipped: list[str],
+        extra: CocoExtra | None = None,
     ):
         super().__init__(images)
         self.categories, self.skipped = categories, skipped
+        self.extra = CocoExtra() if extra is None else extra
 
 
 def read_coco(path: str | os.PathLike[str], output_mode: str = "coco_rle") -> CocoImages:
@@ -219,11 +236,10 @@ def load_coco(file: Path) -> dict[str, Any]:
         AnnotationError: it is JSON of something else. OSError, ValueError: it is no JSON.
     """
     dataset = json.loads(file.read_text(encoding="utf-8-sig"))
+    if is_results(dataset):
+        raise AnnotationError(JOIN_RESULTS)
     if not isinstance(dataset, dict) or "images" not in dataset:
-        raise AnnotationError(
-            'is JSON without "images" and "annotations": pass a COCO data set, '
-            "not a list of detections"
-        )
+        raise AnnotationError('is JSON without "images" and "annotations": pass a COCO data set')
     return dataset
 
 
@@ -267,7 +283,8 @@ def coco_images(dataset: dict[str, Any], output_mode: str) -> CocoImages:
     if skipped and len(skipped) == len(annotations):
         raise AnnotationError(skipped[0])
     found = [image._replace(records=records[key]) for key, image in images.items()]
-    return CocoImages(found, {name: key for key, name in names.items()}, skipped)
+    categories = {name: key for key, name in names.items()}
+    return CocoImages(found, categories, skipped, coco_extra(dataset))
 
 
 def coco_record(
@@ -332,7 +349,10 @@ def _unshape(segmentation: Any, size: tuple[int, int]) -> Segmentation:
             raise AnnotationError(f"run lengths of size {found} in an image of size {size}")
         return segmentation
     if not isinstance(segmentation, list) or not segmentation:
-        raise AnnotationError("has no segmentation: boxes alone are not masks")
+        raise AnnotationError(
+            "has no segmentation: boxes alone are not masks; samjax.segment_dataset makes masks of "
+            "boxes"
+        )
     rings = [np.asarray(ring, float) for ring in segmentation]
     if any(ring.ndim != 1 or ring.size % 2 for ring in rings):
         raise AnnotationError("polygons must be lists of x, y, x, y, ...")

@@ -3,13 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from samjax.annotations.records import integer_or_none
+from samjax.annotations.records import integer_or_none, json_value
 from samjax.arguments import shown
 from samjax.errors import AnnotationError
 
 _LONGEST_SIDE = 1_000_000  # pixels
+
+# What a list of results needs; three lines of Python.
+JOIN_RESULTS = (
+    "is a list of results, without images and categories: pass it to samjax segment-dataset with "
+    "--images-json ANN.json (images_json=), the COCO file that has them, or join the two: "
+    'data = json.loads(Path("ANN.json").read_text()); data["annotations"] = [{"id": i, **each} for '
+    'i, each in enumerate(json.loads(Path("RESULTS.json").read_text()), 1)]; '
+    'Path("joined.json").write_text(json.dumps(data))'
+)
+
+
+@dataclass
+class CocoExtra:
+    """Holds what a COCO data set says besides; `write_coco` writes it again.
+
+    Attributes:
+        dataset: keys of the data set, such as info and licenses.
+        images: keys of each image, such as license, coco_url and date_captured, by its id.
+        categories: keys of each category, such as supercategory, by its id.
+    """
+
+    dataset: dict[str, Any] = field(default_factory=dict)
+    images: dict[int | str, dict[str, Any]] = field(default_factory=dict)
+    categories: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+def coco_extra(dataset: Mapping[str, Any]) -> CocoExtra:
+    """Return what a COCO data set says besides names, sizes, annotations and categories."""
+
+    def others(entry: Mapping[str, Any], own: tuple[str, ...]) -> dict[str, Any]:
+        return {str(key): json_value(value) for key, value in entry.items() if key not in own}
+
+    return CocoExtra(
+        others(dataset, ("images", "annotations", "categories")),
+        {
+            entry["id"]: others(entry, ("id", "file_name", "height", "width"))
+            for entry in dataset["images"]
+        },
+        {entry["id"]: others(entry, ("id", "name")) for entry in dataset.get("categories", ())},
+    )
 
 
 def category_names(dataset: Mapping[str, Any]) -> dict[int, str]:
@@ -70,3 +111,13 @@ def _pixels(value: Any) -> int | None:
     """Return a side in pixels, also where it is written as 640.0; None for anything else."""
     whole = integer_or_none(int(value) if isinstance(value, float) and value % 1 == 0 else value)
     return whole if whole is not None and 0 < whole <= _LONGEST_SIDE else None
+
+
+def is_results(content: Any) -> bool:
+    """Tell whether JSON is COCO's list of results: what a detector found, without file names."""
+    return (
+        isinstance(content, list)
+        and bool(content)
+        and isinstance(content[0], dict)
+        and "image_id" in content[0]
+    )

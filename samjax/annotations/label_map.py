@@ -21,6 +21,7 @@ from samjax.annotations.records import (
     reading,
     segmentation_of,
 )
+from samjax.arguments import shown
 from samjax.errors import AnnotationError
 from samjax.files import check_foreign, given_path, replacing
 from samjax.masks.rle import Record, crop, segmentation_area, segmentation_size
@@ -115,6 +116,11 @@ def write_label_png(
         AnnotationError: numbers are below 0 or above 65535, there are no pixels, or the file is
             there and is no label map, such as a photograph: it is never replaced.
     """
+    if isinstance(labels, (list, tuple)):
+        raise AnnotationError(
+            f"labels are {shown(labels)}: pass the label map of one image, to_label_map(records, "
+            "size), with a path of its own for each image"
+        )
     if (
         not checked_numbers(labels).size
         or labels.min() < 0

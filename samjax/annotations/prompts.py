@@ -5,98 +5,41 @@ Nothing is lost silently: what cannot be used is a `Problem` with the image, the
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
-from samjax.annotations.coco_entries import category_names, image_entries
+from samjax.annotations.coco import load_coco
+from samjax.annotations.coco_entries import (
+    JOIN_RESULTS,
+    category_names,
+    coco_extra,
+    image_entries,
+    is_results,
+)
 from samjax.annotations.label_files import image_sizes, stem_name
-from samjax.annotations.records import check_file_name, integer_or_none, reading
+from samjax.annotations.prompt_set import (
+    ImagePrompts,
+    ObjectPrompt,
+    Problem,
+    PromptSet,
+    Xyxy,
+    kept_score,
+    named_once,
+    score_problems,
+)
+from samjax.annotations.prompt_table import read_table
+from samjax.annotations.records import integer_or_none, reading
 from samjax.annotations.yolo import read_names
 from samjax.arguments import shown
 from samjax.errors import AnnotationError
 from samjax.files import check_regular, given_path, refuse_address
 from samjax.words import counted
 
-Xyxy: TypeAlias = tuple[float, float, float, float]
-
-# Columns of a CSV file and the names that they also go by.
-_COLUMNS = {
-    "image": ("image", "file_name", "filename", "file", "path"),
-    "label": ("label", "class", "category", "name"),
-    "x0": ("x0", "xmin", "x_min", "left"),
-    "y0": ("y0", "ymin", "y_min", "top"),
-    "x1": ("x1", "xmax", "x_max", "right"),
-    "y1": ("y1", "ymax", "y_max", "bottom"),
-    "w": ("w", "width"),
-    "h": ("h", "height"),
-    "x": ("x",),
-    "y": ("y",),
-    "id": ("id", "object"),
-    "point_label": ("point_label",),
-}
-
-
-_DIGITS = 18  # of an id of a CSV file
-
-
-class Problem(NamedTuple):
-    """Tells what was left out or mended, and why.
-
-    Attributes:
-        kind: a few words, the same for all of a kind; those that end in "mended" were used.
-        image: file name of the image.
-        object: id of the object; None for a problem of the image.
-        detail: the values.
-    """
-
-    kind: str
-    image: str
-    object: int | None = None
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class ObjectPrompt:
-    """Holds the prompts of one object, in pixels.
-
-    Attributes:
-        id: number of the object in its data set.
-        label: name of the category; None where there are none.
-        box: (x0, y0, x1, y1).
-        points: (x, y, 1 or 0) of each point, 1 is on the object.
-        kept: keys of a record to keep: iscrowd, attributes, keypoints, extra.
-    """
-
-    id: int
-    label: str | None = None
-    box: Xyxy | None = None
-    points: tuple[tuple[float, float, int], ...] = ()
-    kept: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ImagePrompts:
-    """Holds the objects of one image; ``size`` is the (h, w) that the file gives, or None."""
-
-    file_name: str
-    objects: tuple[ObjectPrompt, ...]
-    id: int | str | None = None
-    size: tuple[int, int] | None = None
-
-
-@dataclass
-class PromptSet:
-    """Holds the prompts of a data set, its categories by name, and what could not be read."""
-
-    images: list[ImagePrompts]
-    categories: dict[str, int] | None
-    problems: list[Problem]
+_NO_LIST = "is no list of results, as --images-json (images_json=) needs: leave that out"
 
 
 def read_prompts(
@@ -104,20 +47,24 @@ def read_prompts(
     image_folder: str | os.PathLike[str],
     *,
     normalised: bool = False,
+    images_json: str | os.PathLike[str] | None = None,
 ) -> PromptSet:
     """Read boxes and points.
 
     - COCO: ``bbox``, and ``keypoints`` that are labelled as points on the object; crowds, ids,
-      ``attributes`` and keys of others are kept.
-    - YOLO, a folder with ``labels/`` and ``data.yaml``: boxes, and the boxes of polygons.
+      a detector's ``score``, ``attributes`` and keys of others are kept.
+    - YOLO, a folder with ``labels/`` and ``data.yaml``: boxes, with their score where a line has
+      one, and the boxes of polygons.
     - CSV, with a header: ``image``, then ``x0,y0,x1,y1`` or ``x0,y0,w,h`` for a box, or ``x,y``
-      for a point; further ``label``, ``id`` and ``point_label`` (1 or 0). Rows with the same image
-      and id are one object.
+      for a point; further ``label``, ``id``, ``score`` and ``point_label`` (1 or 0). Rows with the
+      same image and id are one object.
 
     Args:
         path: the JSON or CSV file, or the folder.
         image_folder: folder of the images.
         normalised: values of a CSV or COCO file are fractions of the image's sides.
+        images_json: COCO file with images and categories, of a list of results: a detector's
+            ``[{"image_id", "category_id", "bbox", "score"}, ...]``.
 
     Raises:
         AnnotationError: the file is missing, damaged or of another kind.
@@ -129,13 +76,15 @@ def read_prompts(
     check_regular(path, AnnotationError)
     if not folder.is_dir():
         raise AnnotationError(f"{folder}: no such folder of images: check the path")
+    if images_json is not None and (path.is_dir() or path.suffix.lower() == ".csv"):
+        raise AnnotationError(f"{path}: {_NO_LIST}")
     if path.is_dir():
         found = _read_yolo(path, folder)
         normalised = True
     elif path.suffix.lower() == ".csv":
-        found = _read_csv(path)
+        found = read_table(path)
     else:
-        found = _read_coco(path)
+        found = _read_coco(path, images_json)
     if not normalised:
         _refuse_fractions(path, found.images)
     return found
@@ -150,9 +99,20 @@ def _refuse_fractions(path: Path, images: Sequence[ImagePrompts]) -> None:
         )
 
 
-def _read_coco(path: Path) -> PromptSet:
+def _read_coco(path: Path, images_json: str | os.PathLike[str] | None) -> PromptSet:
+    known = None
+    if images_json is not None:
+        with reading(images_json, "a COCO JSON file with images") as file:
+            known = load_coco(file)
+            image_entries(known)
     with reading(path, "a COCO JSON file or CSV table of boxes") as file:
         dataset = json.loads(file.read_text(encoding="utf-8-sig"))
+        if known is not None:
+            if not isinstance(dataset, list):
+                raise AnnotationError(_NO_LIST)
+            dataset = {**known, "annotations": dataset}
+        elif is_results(dataset):
+            raise AnnotationError(JOIN_RESULTS)
         if not isinstance(dataset, dict) or "images" not in dataset:
             raise AnnotationError('is JSON without "images": pass a COCO data set')
         names, entries = category_names(dataset), image_entries(dataset)
@@ -179,6 +139,7 @@ def _read_coco(path: Path) -> PromptSet:
                 problems.append(Problem("id: given twice, mended", files[image], own, detail))
             try:
                 objects[image].append(_coco_object(own, names[category], annotation))
+                problems += score_problems(files[image], own, annotation.get("score"))
             except (TypeError, ValueError):
                 values = {k: annotation[k] for k in ("bbox", "keypoints") if k in annotation}
                 problems.append(Problem("box: no numbers", files[image], own, shown(values)))
@@ -186,7 +147,9 @@ def _read_coco(path: Path) -> PromptSet:
             ImagePrompts(entry.file_name, tuple(objects[entry.id]), entry.id, entry.size)
             for entry in entries
         ]
-    return PromptSet(_named_once(images, problems), {n: i for i, n in names.items()}, problems)
+        extra = coco_extra(dataset)
+    categories = {name: number for number, name in names.items()}
+    return PromptSet(named_once(images, problems), categories, problems, extra)
 
 
 def _same_names(names: Mapping[int, str]) -> list[Problem]:
@@ -232,9 +195,10 @@ def _coco_object(number: int, label: str, annotation: Mapping[str, Any]) -> Obje
         for x, y, seen in zip(flat[::3], flat[1::3], flat[2::3], strict=False)
         if seen > 0
     )
-    own = {"id", "image_id", "category_id", "area", "bbox", "segmentation", "iscrowd"}
+    own = {"id", "image_id", "category_id", "area", "bbox", "segmentation", "iscrowd", "score"}
     keys = ("attributes", "keypoints", "num_keypoints")
     kept: dict[str, Any] = {key: annotation[key] for key in keys if key in annotation}
+    kept |= kept_score(annotation.get("score"))
     if annotation.get("iscrowd"):
         kept["iscrowd"] = 1
     if extra := {k: v for k, v in annotation.items() if k not in own and k not in keys}:
@@ -242,114 +206,12 @@ def _coco_object(number: int, label: str, annotation: Mapping[str, Any]) -> Obje
     return ObjectPrompt(number, label, box, points, kept)
 
 
-def _named_once(images: list[ImagePrompts], problems: list[Problem]) -> list[ImagePrompts]:
-    """Leave out images whose name an earlier one has, or that no file can have."""
-    seen: set[str] = set()
-    kept = []
-    for image in images:
-        try:
-            check_file_name(image.file_name)
-        except AnnotationError as error:
-            problems.append(Problem("image: unusable name", image.file_name, None, str(error)))
-            continue
-        # "./a.png" is "a.png", which has one record.
-        name = PurePosixPath(image.file_name).as_posix()
-        if name in seen:
-            detail = f"{counted(len(image.objects), 'object')} left out"
-            problems.append(Problem("image: listed twice", image.file_name, None, detail))
-            continue
-        seen.add(name)
-        kept.append(image)
-    return kept
-
-
-def _read_csv(path: Path) -> PromptSet:
-    problems: list[Problem] = []
-    rows: dict[str, dict[Any, list[tuple[int, dict[str, str]]]]] = {}
-    with reading(path, "a CSV table of boxes or points") as file:
-        reader = csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines())
-        known = _columns(reader.fieldnames or ())
-        for number, row in enumerate(reader, 1):
-            values = {key: (row[column] or "").strip() for key, column in known.items()}
-            if not values["image"]:
-                problems.append(Problem("row: no image", "", number))
-                continue
-            objects = rows.setdefault(values["image"], {})
-            objects.setdefault(values.get("id") or number, []).append((number, values))
-    images = []
-    own_ids = _csv_numbers(rows)
-    for name, objects in rows.items():
-        prompts = []
-        for group in objects.values():
-            own = next(own_ids)
-            try:
-                prompts.append(_csv_object(own, [values for _, values in group]))
-            except (KeyError, ValueError):
-                shown = ", ".join(group[0][1].values())
-                problems.append(Problem("row: no numbers", name, own, shown))
-        images.append(ImagePrompts(name, tuple(prompts)))
-    return PromptSet(_named_once(images, problems), None, problems)
-
-
-def _csv_numbers(rows: Mapping[str, Mapping[Any, Any]]) -> Iterator[int]:
-    """Yield the number of each object: its id, if all are different whole numbers; else its row.
-
-    Ids that begin anew in each image would meet the numbers of rows.
-    """
-    keys = [key for objects in rows.values() for key in objects]
-    given = [int(k) for k in keys if isinstance(k, str) and k.isdecimal() and len(k) <= _DIGITS]
-    if len(given) == len(keys) and len(set(given)) == len(keys):
-        return iter(given)
-    return (group[0][0] for objects in rows.values() for group in objects.values())
-
-
-def _columns(names: Sequence[str]) -> dict[str, str]:
-    """Return the table's column of each of ours.
-
-    Raises:
-        AnnotationError: there is no image, or neither a box nor a point.
-    """
-    given = {name.strip().lower(): name for name in names if name}
-    known = {
-        key: given[other]
-        for key, others in _COLUMNS.items()
-        for other in reversed(others)
-        if other in given
-    }
-    box = {"x0", "y0", "x1", "y1"} <= known.keys() or {"x0", "y0", "w", "h"} <= known.keys()
-    if "image" not in known or not (box or {"x", "y"} <= known.keys()):
-        raise AnnotationError(
-            f"has the columns {', '.join(names) or 'none'}: it needs image and x0,y0,x1,y1 (or "
-            "x0,y0,w,h) for boxes, or x,y for points"
-        )
-    return known
-
-
-def _csv_object(number: int, rows: Sequence[Mapping[str, str]]) -> ObjectPrompt:
-    box: Xyxy | None = None
-    points: list[tuple[float, float, int]] = []
-    for row in rows:
-        if row.get("x0"):
-            x0, y0 = float(row["x0"]), float(row["y0"])
-            if "x1" in row and "y1" in row:  # width and height may be those of the image
-                box = (x0, y0, float(row["x1"]), float(row["y1"]))
-            else:
-                box = (x0, y0, x0 + float(row["w"]), y0 + float(row["h"]))
-        if row.get("x") and "y" in row:
-            on = int(row.get("point_label") or 1)
-            if on not in (0, 1):
-                raise ValueError
-            points.append((float(row["x"]), float(row["y"]), on))
-    label = next((row["label"] for row in rows if row.get("label")), None)
-    return ObjectPrompt(number, label, box, tuple(points))
-
-
 def _read_yolo(folder: Path, image_folder: Path) -> PromptSet:
     names = read_names(folder / "data.yaml")
     labels = folder / "labels"
     if not labels.is_dir():
         raise AnnotationError(f"{labels}: no such folder: put the text files of the boxes there")
-    problems: list[Problem] = []
+    problems = _same_names(names)
     images = []
     number = 0
     sizes = image_sizes(image_folder)
@@ -370,7 +232,8 @@ def _read_yolo(folder: Path, image_folder: Path) -> PromptSet:
             if category not in names:
                 problems.append(Problem("unknown category id", file_name, number, index))
                 continue
-            objects.append(ObjectPrompt(number, names[category], box))
+            kept = kept_score(shares[4]) if len(shares) == 5 else {}
+            objects.append(ObjectPrompt(number, names[category], box, (), kept))
         images.append(ImagePrompts(file_name, tuple(objects), None, sizes[file_name]))
     for path in sorted(labels.rglob("*.txt")):
         name = PurePosixPath(path.relative_to(labels).as_posix())
@@ -378,7 +241,7 @@ def _read_yolo(folder: Path, image_folder: Path) -> PromptSet:
             lines = len(list(_lines(path)))
             detail = f"{counted(lines, 'object')} left out"
             problems.append(Problem("image: missing", str(name), None, detail))
-    return PromptSet(images, None, problems)
+    return PromptSet(images, {name: index for index, name in names.items()}, problems)
 
 
 def _lines(path: Path) -> Iterator[str]:

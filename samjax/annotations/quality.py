@@ -28,6 +28,7 @@ KINDS = {
     "speck": "a small part, or a small mask",
     "hole": "a small hole",
     "no objects": "an image without objects",
+    "low score": "a mask that segment-dataset lists in review.json",
     "nested": "a mask inside another one",
     "border": "a mask that touches the image's border",
 }

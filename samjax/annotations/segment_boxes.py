@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from samjax.annotations.prompts import ObjectPrompt
+from samjax.annotations.prompt_set import ObjectPrompt
 from samjax.annotations.records import new_record
 from samjax.embedding import ImageEmbedding
 from samjax.engine.segmenter import Segmenter

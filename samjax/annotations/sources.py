@@ -12,9 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from samjax.annotations.coco import coco_images, load_coco
+from samjax.annotations.coco_entries import JOIN_RESULTS, is_results
 from samjax.annotations.label_map import label_map_to_records, read_label_png
 from samjax.annotations.labelme import read_labelme_file
 from samjax.annotations.records import AnnotatedImage, reading
+from samjax.annotations.segment_files import COCO, image_folder_of, low_scores_of
 from samjax.annotations.semantic import LEGENDS, read_semantic
 from samjax.annotations.yolo import read_yolo
 from samjax.errors import AnnotationError
@@ -49,12 +51,14 @@ class AnnotationSource:
         format: one of `FORMATS`.
         image_folder: folder of the images; None if it is not known.
         skipped: reasons why entries were left out; complete after an iteration.
+        low_scores: the objects that ``samjax segment-dataset`` lists for review, by image and id.
     """
 
     path: Path
     format: str
     image_folder: Path | None
     skipped: list[str] = field(default_factory=list)
+    low_scores: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Annotated]:
         self.skipped.clear()
@@ -92,7 +96,8 @@ def open_annotations(
             output of ``samjax automask``.
         format: one of `FORMATS`; None finds it out.
         image_folder: folder that the images' names are relative to; None looks where each format
-            has them: in ``images``, beside the file, or where ``samjax automask`` found them.
+            has them: in ``images``, beside the file, or where ``samjax automask`` or
+            ``samjax segment-dataset`` found them.
 
     Raises:
         AnnotationError: nothing is there, it is of no known format, or of several.
@@ -111,7 +116,8 @@ def open_annotations(
             raise AnnotationError(f"{folder}: no such folder of images: check the path")
     else:
         folder = _image_folder(path, kind)
-    return AnnotationSource(path, kind, folder)
+    ours = kind == "coco" and path.name == COCO
+    return AnnotationSource(path, kind, folder, [], low_scores_of(path.parent) if ours else {})
 
 
 def _find_format(path: Path, format: str | None) -> tuple[str, Path]:
@@ -147,7 +153,8 @@ def _format_of_file(path: Path) -> str:
     if path.suffix.lower() == ".png":
         return "png"
     with reading(path, "annotations in JSON or PNG") as file:
-        json.loads(file.read_text(encoding="utf-8-sig"))
+        if is_results(json.loads(file.read_text(encoding="utf-8-sig"))):
+            raise AnnotationError(JOIN_RESULTS)
     kind = _keys(path)
     if kind is None:
         raise AnnotationError(f"{path}: is JSON of neither COCO nor labelme: pass one of these")
@@ -171,6 +178,8 @@ def _image_folder(path: Path, kind: str) -> Path | None:
         return folder if folder.is_dir() else None
     if kind == "labelme":
         return None  # each file says where
+    if kind == "coco" and path.name == COCO and (known := image_folder_of(path.parent)):
+        return known
     top = path if path.is_dir() else path.parent
     places = [top / "images", top.parent / "images"]
     if kind == "coco":

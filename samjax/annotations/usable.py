@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from samjax.annotations.prompts import ImagePrompts, ObjectPrompt, Problem
+from samjax.annotations.prompt_set import ImagePrompts, ObjectPrompt, Problem
 
 
 def usable_objects(

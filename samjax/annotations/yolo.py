@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,8 +54,9 @@ def write_yolo(
         folder: folder of the data set.
         images: (file_name, (h, w), records) of each image; file names relative to ``images/``.
         categories: category names in order of index, {name: index} or {index: name}; None takes
-            those of `read_yolo`'s images, and the labels of the records in order of appearance,
-            "object" for records without one.
+            all of the images that a reader returned, and the labels of the records in order of
+            appearance, "object" for records without one. Indices of `read_yolo`'s images, and ids
+            of COCO that begin at 0, are kept; other ids are numbered from 0 in their order.
         tolerance: distance in pixels by which polygons may differ from the mask's edge; 0 is
             exact, 1 needs a quarter to a tenth of the vertices.
 
@@ -68,7 +70,7 @@ def write_yolo(
     import yaml
 
     folder = given_path(folder, AnnotationError)
-    known = Categories(categories, known=getattr(images, "names", None))
+    known = Categories(categories, known=_indices(images))
     images = checked_images(images)
     stems = stem_names((image[0] for image in images), ".txt")
     check_outputs([*(folder / "labels" / name for name in stems), folder / "data.yaml"])
@@ -83,6 +85,17 @@ def write_yolo(
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def _indices(images: Any) -> dict[str, int] | None:
+    """Return name to index of all categories of the data set that images were read from."""
+    names: dict[str, int] | None = getattr(images, "names", None)
+    ids: dict[str, int] = getattr(images, "categories", None) or {}
+    if names is not None or not ids:
+        return names
+    if 0 in ids.values():
+        return ids
+    return {name: index for index, name in enumerate(sorted(ids, key=ids.__getitem__))}
 
 
 def is_own_yolo(path: Path) -> bool:
@@ -171,7 +184,7 @@ def yolo_record(
     if index not in names:
         raise AnnotationError(f"category {index} has no name in data.yaml: add it")
     if shares.size == 4:
-        raise AnnotationError("is a box: pass a segmentation data set, not a detection one")
+        raise AnnotationError("is a box, no polygon: samjax.segment_dataset makes masks of boxes")
     if shares.size < 6 or shares.size % 2:
         raise AnnotationError(f"has {shares.size} coordinates: a polygon has 6, 8, 10, ...")
     ring = shares.reshape(-1, 2) * (size[1], size[0])

@@ -71,4 +71,4 @@ def _write_sheet(report: CheckReport, sheet: Path, count: int) -> None:
     inputs = [report.path] if report.path.is_file() else []
     with protecting(inputs), writing(f"--sheet {sheet}"):
         page, picture = write_contact_sheet(report, made_folder(sheet), count)
-    print(f"{page}, {picture}", file=sys.stderr)
+    print(f"samjax: the worst findings are shown in {page} and {picture}", file=sys.stderr)

@@ -16,8 +16,9 @@ def segment_dataset(
         Path,
         typer.Argument(
             metavar="BOXES",
-            help="A COCO JSON file (bbox, keypoints), a YOLO data set with labels/ and data.yaml, "
-            "or a CSV table with the columns image and x0,y0,x1,y1 (or x0,y0,w,h, or x,y).",
+            help="A COCO JSON file (bbox, keypoints) or list of results, a YOLO data set with "
+            "labels/ and data.yaml, or a CSV table with the columns image and "
+            "x0,y0,x1,y1 (or x0,y0,w,h, or x,y,point_label).",
             show_default=False,
         ),
     ],
@@ -35,6 +36,16 @@ def segment_dataset(
             "--normalised", help="Boxes of COCO or CSV are fractions of the images' sides."
         ),
     ] = False,
+    images_json: Annotated[
+        Path | None,
+        typer.Option(
+            "--images-json",
+            metavar="FILE",
+            help="COCO file with images and categories, where BOXES is a detector's list of "
+            "results.",
+            show_default=False,
+        ),
+    ] = None,
     review_below: Annotated[
         float | None,
         typer.Option(
@@ -68,8 +79,8 @@ def segment_dataset(
 ) -> None:
     """Turn the boxes and points of a data set into masks.
 
-    Ids, categories, crowds and attributes are kept. Run it again after an interruption: it goes
-    on where it was, and ends with the same bytes.
+    Ids, categories, crowds, attributes and scores are kept. Run it again after an interruption:
+    it goes on where it was, and ends with the same bytes.
 
     Writes annotations.json (COCO, with predicted_iou and stability_score of each mask);
     review.json, the objects with low scores; problems.json, all that was left out or mended
@@ -102,6 +113,7 @@ def segment_dataset(
             out,
             sam=spec,
             normalised=normalised,
+            images_json=images_json,
             review_below=review_below,
             overwrite=overwrite,
             shard=part,

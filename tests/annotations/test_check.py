@@ -275,3 +275,21 @@ def test_wrong_arguments_are_named(tmp_path):
         AnnotationError, match=r"COCO files: coco\.json, other\.json: pass the path"
     ):
         check_dataset(tmp_path)
+
+
+def test_the_ten_largest_classes_are_told(tmp_path):
+    mask = np.zeros((40, 60), bool)
+    mask[5:20, 5:20] = True
+    records = [
+        {"segmentation": mask, "label": f"class {number:02}"}
+        for number in range(12)
+        for _ in range(number + 1)
+    ]
+    write_coco(tmp_path / "a.json", [("a.png", (40, 60), records)])
+    report = check_dataset(tmp_path / "a.json")
+    rows = report.rows()
+    assert [row[:8] for row in rows[3:14]] == [
+        *(f"class {number:02}" for number in range(11, 1, -1)),
+        "2 more",
+    ]
+    assert len(report.classes) == 12

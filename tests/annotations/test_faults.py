@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -230,3 +232,36 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     for read in (read_coco, read_npz, read_label_png):
         with pytest.raises(AnnotationError, match="no regular file"):
             read(pipe)
+
+
+def test_boxes_alone_lead_to_segment_dataset(tmp_path):
+    data = {"images": [{"id": 1, "file_name": "a.png", "height": 9, "width": 9}]}
+    data["categories"] = [{"id": 1, "name": "a"}]
+    data["annotations"] = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}]
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    with pytest.raises(AnnotationError, match=r"samjax.segment_dataset makes masks of boxes"):
+        read_coco(tmp_path / "a.json")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("0 0.5 0.5 0.3 0.3\n")
+    (tmp_path / "data.yaml").write_text("names: [a]\n")
+    with pytest.raises(AnnotationError, match=r"samjax.segment_dataset makes masks of boxes"):
+        read_yolo(tmp_path, {"a.png": (9, 9)})
+
+
+def test_images_in_place_of_a_label_map_are_told_what_to_do(tmp_path):
+    """In a process of its own, in which nothing else looks at types."""
+    lines = [
+        "from samjax.annotations import write_label_png",
+        "from samjax.errors import AnnotationError",
+        "try:",
+        "    write_label_png('labels', [('a.png', (9, 9), [])])",
+        "except AnnotationError as error:",
+        "    print(error)",
+    ]
+    command = [sys.executable, "-c", "\n".join(lines)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    assert "pass the label map of one image, to_label_map(records, size)" in done.stdout
+    assert not (tmp_path / "labels").exists()

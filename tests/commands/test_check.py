@@ -77,7 +77,8 @@ def test_a_table_of_classes_and_findings_and_exit_code_0(data, capsys):
 def test_the_sheet_is_one_page_without_scripts_and_a_picture(data, tmp_path, capsys):
     before = {p: p.stat().st_mtime_ns for p in data.parent.rglob("*")}
     code, _, err = run(capsys, data, "--sheet", tmp_path / "sheet")
-    assert (code, err) == (0, f"{tmp_path}/sheet/check.html, {tmp_path}/sheet/check.png\n")
+    shown = f"{tmp_path}/sheet/check.html and {tmp_path}/sheet/check.png"
+    assert (code, err) == (0, f"samjax: the worst findings are shown in {shown}\n")
     assert {p.name for p in (tmp_path / "sheet").iterdir()} == {"check.html", "check.png"}
     page = (tmp_path / "sheet/check.html").read_text(encoding="utf-8")
     tags = tags_of(page)
