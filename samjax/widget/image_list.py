@@ -35,6 +35,7 @@ class ImageList:
         self._project, self._sources = project, sources
         self._saved: dict[int, Counts] = {}  # of files of images that were not opened
         self._reviewed: dict[int, Progress] = {}  # of the same files
+        self.labels: dict[str, None] = {}  # of the objects of those files, as they occur
         self._seen: dict[int, tuple[State, Progress]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="samjax-list")
 
@@ -116,6 +117,7 @@ class ImageList:
                 state = read_state(file).state
                 self._saved[index] = len(state.objects), sum(o.done for o in state.objects)
                 self._reviewed[index] = progress(state)
+                self.labels.update(dict.fromkeys(each.label for each in state.objects))
             except Exception:  # a file that cannot be used: the image says so when it is opened
                 continue
         changed()

@@ -153,7 +153,7 @@ class OpenedAnnotations:
 
 
 def class_names(labels: Sequence[str] | None, opened: OpenedAnnotations | None) -> list[str]:
-    """Return the names of the classes: the user's own, then those of the annotations.
+    """Return the names of the classes: the user's own, then those of the annotations, if any.
 
     Raises:
         PromptError: names that cannot be used.
@@ -162,7 +162,8 @@ def class_names(labels: Sequence[str] | None, opened: OpenedAnnotations | None) 
     if opened is not None:
         found += sorted({label for i in opened.indices() for label in opened.labels(i)})
     given = [] if labels is None else check_names(labels)
-    return check_names(list(dict.fromkeys([*given, *found])) or ["object"])
+    names = list(dict.fromkeys([*given, *found]))
+    return check_names(names) if names else []
 
 
 def check_not_read(states: Iterable[Path | None], opened: OpenedAnnotations | None) -> None:
