@@ -186,8 +186,8 @@ class Controller:
         with self.lock:
             self._save()
             self.project.carry(index, self.state)
-            self._open(index)
             self.say(f"Image {index + 1} of {len(self.names)}, {self.names[index]}")
+            self._open(index)  # what its files have to say stays
             self.changed()
         self.emit("image")
 

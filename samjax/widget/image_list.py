@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -37,16 +38,24 @@ class ImageList:
         self._reviewed: dict[int, Progress] = {}  # of the same files
         self.labels: dict[str, None] = {}  # of the objects of those files, as they occur
         self._seen: dict[int, tuple[State, Progress]] = {}
+        self._read_all = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="samjax-list")
 
     def start(self, changed: Callable[[], None]) -> None:
         """Read the progress of the saved states in the thread; ``changed`` hears of the end."""
         if self._project.folder is not None:
             self._thread.submit(self._read, changed)
+        else:
+            self._read_all.set()
+
+    def wait(self) -> None:
+        """Wait until the saved states are counted; they are read without a lock."""
+        self._read_all.wait()
 
     def close(self) -> None:
         """End the thread; tasks that have not begun are dropped."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+        self._read_all.set()
 
     def counts(self, index: int) -> Counts:
         """Return the objects of an image, and those that are done."""
@@ -109,6 +118,13 @@ class ImageList:
         made(index, file.getvalue())
 
     def _read(self, changed: Callable[[], None]) -> None:
+        try:
+            self._count_saved()
+        finally:
+            self._read_all.set()
+        changed()
+
+    def _count_saved(self) -> None:
         for index in range(len(self._sources)):
             file = self._project.file(index)
             try:
@@ -120,4 +136,3 @@ class ImageList:
                 self.labels.update(dict.fromkeys(each.label for each in state.objects))
             except Exception:  # a file that cannot be used: the image says so when it is opened
                 continue
-        changed()

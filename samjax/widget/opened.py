@@ -31,7 +31,14 @@ from samjax.words import counted
 _SCORES = ("predicted_iou", "stability_score", "score")
 # Fields of a record that are no longer true when the mask is another one.
 OF_THE_MASK = frozenset(
-    ("predicted_iou", "stability_score", "point_coords", "point_labels", "crop_box")
+    (
+        "predicted_iou",
+        "stability_score",
+        "point_coords",
+        "point_labels",
+        "prompt_box",
+        "crop_box",
+    )
 )
 
 
@@ -57,6 +64,7 @@ class OpenedAnnotations:
         self._of = _matched(self.set, names, sources)
         self._sizes: dict[int, Size] = {}
         self._unusable: dict[int, list[dict[str, Any]]] = {}
+        self._damaged: dict[int, int] = {}
         unreadable = 0
         for index, image in self._of.items():
             found = _size_of(sources[index])
@@ -126,6 +134,7 @@ class OpenedAnnotations:
         objects, masks = [], {}
         entries = self._of[index].entries(self._sizes[index])
         self._unusable[index] = [e.coco for e in entries if not _usable(e) and e.coco]
+        self._damaged[index] = sum(map(_is_damaged, entries))
         for number, entry in enumerate(filter(_usable, entries), state.next_id):
             made = _object(number, entry, state)
             objects.append(made)
@@ -141,6 +150,10 @@ class OpenedAnnotations:
             source=self.digest(index),
         )
         return found, masks
+
+    def damaged(self, index: int) -> int:
+        """Count the masks of an image that could not be read, and that boxes stand for."""
+        return self._damaged.get(index, 0)
 
     def unusable(self, index: int) -> list[dict[str, Any]]:
         """Return the COCO annotations that hold neither mask nor box: exports keep them."""
@@ -188,6 +201,10 @@ def opened_fields(each: Object) -> Record:
 
 def _usable(entry: Entry) -> bool:
     return entry.box is not None or "segmentation" in entry.record
+
+
+def _is_damaged(entry: Entry) -> bool:
+    return entry.box is not None and bool(entry.coco and entry.coco.get("segmentation"))
 
 
 def _object(number: int, entry: Entry, state: State) -> Object:
