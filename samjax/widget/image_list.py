@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -82,9 +83,19 @@ class ImageList:
         return self._seen[index][1]
 
     def next_to_review(self, index: int) -> int | None:
-        """Return the next image after one that has objects to review, that one itself last."""
+        """Return the next image after one that has objects to review, that one itself last.
+
+        The image with the most doubtful annotation is the first, whether it is reviewed or not: so
+        that who skips objects comes to all images.
+        """
         waiting = [i for i in self._annotated() if self.review(i).reviewed < self.review(i).total]
-        return min(waiting, key=lambda i: (i <= index, i), default=None)
+        here = self._place(index)
+        return min(waiting, key=lambda i: (self._place(i) <= here, self._place(i)), default=None)
+
+    def _place(self, index: int) -> tuple[float, int]:
+        opened = self._project.annotations
+        has = opened is not None and opened.has(index)
+        return (opened.doubt(index) if opened is not None and has else math.inf), index
 
     def _annotated(self) -> list[int]:
         opened = self._project.annotations

@@ -65,6 +65,7 @@ class OpenedAnnotations:
         self._sizes: dict[int, Size] = {}
         self._unusable: dict[int, list[dict[str, Any]]] = {}
         self._damaged: dict[int, int] = {}
+        self._doubts: dict[int, float] = {}
         unreadable = 0
         for index, image in self._of.items():
             found = _size_of(sources[index])
@@ -151,6 +152,12 @@ class OpenedAnnotations:
         )
         return found, masks
 
+    def doubt(self, index: int) -> float:
+        """Return the lowest score of an image's annotations; infinity without any."""
+        if index not in self._doubts:
+            self._doubts[index] = min(map(_lowest, self._of[index].raw), default=math.inf)
+        return self._doubts[index]
+
     def damaged(self, index: int) -> int:
         """Count the masks of an image that could not be read, and that boxes stand for."""
         return self._damaged.get(index, 0)
@@ -201,6 +208,15 @@ def opened_fields(each: Object) -> Record:
 
 def _usable(entry: Entry) -> bool:
     return entry.box is not None or "segmentation" in entry.record
+
+
+def _lowest(raw: Any) -> float:
+    """Return the lowest score of an annotation, as `AnnotatedSource.raw` has it."""
+    if isinstance(raw, str):  # a line of YOLO: a box may have a score
+        parts = raw.split()
+        return float(parts[5]) if len(parts) == 6 else math.inf
+    scores = (_finite(raw[1].get(key)) for key in _SCORES)
+    return min((value for value in scores if value is not None), default=math.inf)
 
 
 def _is_damaged(entry: Entry) -> bool:

@@ -40,7 +40,9 @@ class Reviewing:
         return self._tell()
 
     def next_review(self) -> int | None:
-        """Select the next object to review, by falling doubt; after the last go to another image.
+        """Select the next object to review, by falling doubt within an image.
+
+        After the image's last one it is that of the image with the next most doubtful annotation.
 
         Returns its number (``id`` in ``prompts``), None where nothing is left to review.
 

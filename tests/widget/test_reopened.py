@@ -106,3 +106,16 @@ def test_a_warning_of_a_later_image_stays(begin, tmp_path, small):
     again = begin()
     again.go(1)
     assert "was not used" in again.status
+
+
+def test_the_review_goes_from_the_most_doubtful_image_to_the_next(small):
+    scores = (0.6, 0.9, 0.2, 0.4)
+    images = [drawn_image(*SIZE, seed=i) for i in range(4)]
+    records = [[record(20, 20, predicted_iou=score, stability_score=1.0)] for score in scores]
+    annotator = samjax.Annotator(small, images, annotations=records)
+    annotator.go(2)
+    seen = []
+    for _ in scores:
+        annotator.next_review()
+        seen.append(annotator.image_index)
+    assert seen == [2, 3, 0, 1]

@@ -160,13 +160,13 @@ s}#s(t,{scores:e,rank:s},o,n){let[r,a]=t.children,h=e[o].toFixed(2);t.setAttribu
 "aria-label",`Mask ${o+1} of ${e.length}, IoU ${h}`),g(a,h),this.#i(r,o,n)}#i(t,e,s){let{thumbnails:o,image:n}=this.page.
 state;if(!o||e>=o.masks.length)return;let{masks:r,size:a,region:h}=o,[l,d]=a;t.width=d,t.height=l;let u=S(t),[p,f,m,b]=h;
 if(n){let M=[p,f,m-p,b-f];u.drawImage(n.bitmap,...M,0,0,d,l)}let w=r[e],k=w.fill(s);!w.box||!k||(u.globalAlpha=.6,u.drawImage(
-k,w.box[0],w.box[1]),u.globalAlpha=1,u.strokeStyle=`rgb(${s})`,u.stroke(w.outline))}};var $t=({state:i})=>i.active?.opened??!1,At=[{id:"review",title:"Review opened objects one by one, the most doubtful fir\
-st",keys:["q"],group:"review",enabled:({state:i})=>!!i.told?.review,pressed:({review:i})=>i.on,run:({review:i})=>i.toggle()},
-{id:"accept",title:"Accept the opened object, and go to the next",keys:["y"],group:"review",enabled:$t,run:({kernel:i})=>{
-i.send("accept",{object_id:null})}},{id:"reject",title:"Reject the opened object, which is removed, and go to the next",
-keys:["w"],group:"review",enabled:$t,run:({kernel:i})=>{i.send("reject",{object_id:null})}},{id:"next-review",title:"Nex\
-t object to review, without a decision",keys:["u"],group:"review",enabled:({state:i})=>!!i.told?.review,run:({kernel:i})=>{
-i.send("next_review")}}];var C=i=>t=>{t.kernel.send(i)},T=({state:i})=>i.active!==null,Lt=({stage:i})=>[i.clientWidth/2,i.clientHeight/2],y=[{id:"\
+k,w.box[0],w.box[1]),u.globalAlpha=1,u.strokeStyle=`rgb(${s})`,u.stroke(w.outline))}};var $t=({state:i})=>i.active?.opened??!1,At=[{id:"review",title:"Review opened objects: an image's most doubtful first, \
+then the next most doubtful image",keys:["q"],group:"review",enabled:({state:i})=>!!i.told?.review,pressed:({review:i})=>i.
+on,run:({review:i})=>i.toggle()},{id:"accept",title:"Accept the opened object, and go to the next",keys:["y"],group:"rev\
+iew",enabled:$t,run:({kernel:i})=>{i.send("accept",{object_id:null})}},{id:"reject",title:"Reject the opened object, whi\
+ch is removed, and go to the next",keys:["w"],group:"review",enabled:$t,run:({kernel:i})=>{i.send("reject",{object_id:null})}},
+{id:"next-review",title:"Next object to review, without a decision",keys:["u"],group:"review",enabled:({state:i})=>!!i.told?.
+review,run:({kernel:i})=>{i.send("next_review")}}];var C=i=>t=>{t.kernel.send(i)},T=({state:i})=>i.active!==null,Lt=({stage:i})=>[i.clientWidth/2,i.clientHeight/2],y=[{id:"\
 previous-image",title:"Previous image",keys:["PageUp"],group:"images",enabled:({state:i})=>(i.told?.image.index??0)>0,run:C(
 "previous_image")},{id:"next-image",title:"Next image",keys:["PageDown"],group:"images",enabled:({state:{told:i}})=>i!==
 null&&i.image.index<i.image.count-1,run:C("next_image")},{id:"images",title:"List of images",keys:["i"],group:"images",pressed:({
