@@ -57,7 +57,7 @@ def test_next_review_returns_the_number_of_the_object(begin):
     assert annotator.image_index == 1
 
 
-def test_a_corrected_object_has_the_scores_of_its_new_mask(begin, small):
+def test_a_corrected_object_has_the_scores_of_its_new_mask(begin):
     annotator = begin()
     annotator.select(1)
     annotator.box(15, 12, 60, 40)
@@ -97,7 +97,7 @@ def test_damaged_masks_that_boxes_stand_for_are_told(small, tmp_path):
     assert to_mask(annotator.records[1]["segmentation"]).any()
 
 
-def test_a_warning_of_a_later_image_stays(begin, tmp_path, small):
+def test_a_warning_of_a_later_image_stays(begin, tmp_path):
     first = begin()
     first.go(1)
     first.accept(1)
