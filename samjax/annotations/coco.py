@@ -54,6 +54,7 @@ _KEPT = ("attributes", "keypoints", "num_keypoints")
 # Keys of the records that COCO does not define; other programs ignore them.
 _EXTRA = (
     *("predicted_iou", "stability_score", "score", "point_coords", "point_labels", "crop_box"),
+    "prompt_box",
     *_KEPT,
 )
 # Keys of an annotation that are read or made anew; all others are the record's "extra".

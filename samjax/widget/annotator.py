@@ -198,6 +198,7 @@ class Annotator(anywidget.AnyWidget):
     @property
     def review(self) -> tuple[int, int]:
         """Return how many objects of the annotations are reviewed, and how many there are."""
+        self._controller.images.wait()
         done, total = self._controller.images.review()
         return done, total
 

@@ -13,13 +13,15 @@ from samjax.arguments import flag, shown
 from samjax.embedding import ImageEmbedding
 from samjax.engine.segmenter import Segmenter
 from samjax.errors import AnnotationError, DetectorError, ImageError, PromptError
-from samjax.files import protecting
+from samjax.files import made_folder, protecting
 from samjax.image.preset import hash_pixels, read_for
 from samjax.predictor import SamPredictor
 from samjax.text.detectors import load_detector
 from samjax.text.segment import Detector
 from samjax.widget import steps, view
 from samjax.widget.background import AutomaticMasks
+from samjax.widget.class_list import FILE as CLASS_FILE
+from samjax.widget.class_list import ClassList
 from samjax.widget.history import History
 from samjax.widget.image_list import ImageList
 from samjax.widget.image_loader import ImageLoader
@@ -55,7 +57,6 @@ class Controller:
 
     Attributes:
         names: of the images, all different.
-        classes: names of the classes.
         files: of the images that are files; nothing that is written may replace one.
         index: of the current image.
         status: the last line for the user.
@@ -85,11 +86,15 @@ class Controller:
         self.model = sam
         self.names = image_names(sources, stored_names(path, sources, sam.preset))
         opened = OpenedAnnotations.of(annotations, self.names, sources)
-        self.classes = class_names(labels, opened)
+        folder = None if path is None else made_folder(path, AnnotationError)
+        file = None if folder is None else folder / CLASS_FILE
+        self._classes = ClassList(class_names(labels, opened), file)
         self.files = [*image_files(sources), *(opened.set.files if opened else ())]
         self._detector = detector
         self.index = 0
         self.status = Status("" if opened is None else opened.notice, "info")
+        if self._classes.warning:
+            self.status = Status(self._classes.warning, "warning")
         start = State(label=self.classes[0], multimask=multimask, threshold=sam.mask_threshold)
         self.project = Project(sam, self.names, path, start, opened)
         check_not_read((self.project.file(i) for i in range(len(self.names))), opened)
@@ -104,7 +109,12 @@ class Controller:
     def kept_files(self) -> list[Path]:
         """Return the files that no export may replace: the images and their saved states."""
         states = (self.project.file(index) for index in range(len(self.names)))
-        return [*self.files, *filter(None, states)]
+        return [*self.files, *filter(None, [*states, self._classes.file])]
+
+    @property
+    def classes(self) -> list[str]:
+        """Return the names of the classes; their order is that of the ids."""
+        return self._classes.names
 
     def start(self) -> None:
         """Open the first image; callbacks come from now on."""
@@ -131,8 +141,8 @@ class Controller:
 
     def with_class(self, name: str) -> str:
         """Return the name of a class, which is added to the classes if it is new."""
-        if name not in self.classes:
-            self.classes.append(name)
+        with self.lock:
+            self._classes.add(name)
         return name
 
     @property
@@ -176,8 +186,8 @@ class Controller:
         with self.lock:
             self._save()
             self.project.carry(index, self.state)
-            self._open(index)
             self.say(f"Image {index + 1} of {len(self.names)}, {self.names[index]}")
+            self._open(index)  # what its files have to say stays
             self.changed()
         self.emit("image")
 
@@ -190,12 +200,7 @@ class Controller:
         if old not in self.classes:
             raise PromptError(f"no class {shown(old)}: there are {', '.join(self.classes)}")
         with self.lock:
-            merges = new in self.classes
-            place = self.classes.index(old)
-            if merges:
-                self.classes.remove(old)
-            else:
-                self.classes[place] = new
+            merges = self._classes.rename(old, new)
             for index in self.project.known():
                 before = self.project.history(index)
                 after = before.do(steps.rename_class(before.present, old, new), "rename")
@@ -209,6 +214,7 @@ class Controller:
                         continue
                 with protecting(self.files, AnnotationError):
                     self.project.save(index, self.loader.embedding(index))
+            self._classes.save()
             self.say(f"{old} is part of {new} now" if merges else f"{old} is {new} now")
             self.changed()
 
@@ -276,8 +282,17 @@ class Controller:
         self.index = index
         self.project.history(index)
         self.project.refresh(index)
+        self._take_classes(self.project.history(index).present)
         self.loader.want(index, *following)
         self._ready(index)
+
+    def _take_classes(self, state: State) -> None:
+        """Take the classes of objects that are in no list."""
+        self._classes.restore((each.label for each in state.objects), self._is_used)
+
+    def _is_used(self, label: str) -> bool:
+        states = filter(None, map(self.project.opened_state, self.project.opened_indices()))
+        return any(each.label == label for state in states for each in state.objects)
 
     def _ready(self, index: int) -> ImageEmbedding | None:
         """Return the embedding, if it is there; the restored state is checked against it."""
@@ -334,9 +349,7 @@ class Controller:
                 # A prompt that fails raises here, before it is part of the history.
                 self.project.masks.candidates(index, image, current.recipe)
             self.project.put(index, after)
-            # An undo may bring back a class that was renamed.
-            labels = [each.label for each in after.present.objects]
-            self.classes.extend(dict.fromkeys(x for x in labels if x not in self.classes))
+            self._take_classes(after.present)  # an undo may bring back one that was renamed
             self._describe(image)
             self.changed()
             self._save()
@@ -372,11 +385,14 @@ class Controller:
     def _save(self) -> None:
         with protecting(self.files, AnnotationError):
             self.project.save(self.index, self.loader.embedding(self.index))
+            if (file := self.project.file(self.index)) is not None and file.exists():
+                self._classes.save()
         if self._warn():
             self.changed()  # another annotator's objects are here now
 
     def _on_list(self) -> None:
         with self.lock:
+            self._classes.find(self.images.labels)
             self.changed()
 
     def _on_loader(self, index: int) -> None:

@@ -18,18 +18,22 @@ from samjax.widget.sizes import Size, resized
 from samjax.widget.state import Prompt, Recipe, Stamp
 from samjax.widget.state_file import FinishedMask
 
+_OFFSET = 1.0  # of the logits between whose levels a mask's stability is measured
+
 
 @dataclass(frozen=True)
 class Candidates:
     """The masks of one prompt have one size (h, w); they are `row_runs` in the network's order.
 
     ``obeyed`` counts the clicks of a correction that each mask follows; None for other prompts.
+    ``stability`` is that of masks which take the place of an opened one.
     """
 
     size: Size
     runs: tuple[UInt32[np.ndarray, " _"], ...]
     scores: Float32[np.ndarray, " c"]
     obeyed: Int[np.ndarray, " c"] | None = None
+    stability: Float32[np.ndarray, " c"] | None = None
 
     def ranked(self) -> Int[np.ndarray, " c"]:
         """Return the indices by falling score; of a correction by the clicks followed, first."""
@@ -77,14 +81,30 @@ def predict(
     predictor = SamPredictor(model)
     predictor.set_embedding(image)
     predictor.mask_threshold = threshold
-    masks, scores, _ = predictor.predict(**arguments)
-    obeyed = None
+    masks, scores, low_res = predictor.predict(**arguments)
+    obeyed = stability = None
+    if base is not None:
+        logits = model.preset.masks.full_size(
+            low_res[None], model.config.image_size, image.input_size, image.original_size, None
+        )[0]
+        levels = [np.asarray(logits) > threshold + offset for offset in (-_OFFSET, _OFFSET)]
     if old is not None:
         old = resized(old, size)
         points = [(x * scale[0], y * scale[1], label) for x, y, label in prompt.points]
         masks = np.stack([correct(old, mask, points) for mask in masks])
         obeyed = np.array([followed(mask, points) for mask in masks])
-    return Candidates(size, tuple(row_runs(mask) for mask in masks), scores, obeyed)
+        levels = [np.stack([correct(old, mask, points) for mask in level]) for level in levels]
+    if base is not None:
+        stability = _overlap(*levels)
+    return Candidates(size, tuple(row_runs(mask) for mask in masks), scores, obeyed, stability)
+
+
+def _overlap(
+    a: Bool[np.ndarray, "c h w"], b: Bool[np.ndarray, "c h w"]
+) -> Float32[np.ndarray, " c"]:
+    """Return the IoU of masks, pair by pair; 0 for two empty ones."""
+    both, either = (a & b).sum((1, 2)), (a | b).sum((1, 2))
+    return (both / np.maximum(either, 1)).astype(np.float32)
 
 
 def mask_of(
@@ -113,7 +133,8 @@ def finished_mask(candidates: Candidates | None, recipe: Recipe, image_size: Siz
     if candidates is None:
         return FinishedMask(mask, None, None)
     index = candidates.chosen(recipe.choice)
-    return FinishedMask(mask, float(candidates.scores[index]), index)
+    stability = None if candidates.stability is None else float(candidates.stability[index])
+    return FinishedMask(mask, float(candidates.scores[index]), index, stability)
 
 
 def resized_finished(finished: FinishedMask, size: Size) -> Bool[np.ndarray, "h w"]:

@@ -38,23 +38,27 @@ from samjax.widget.state_file import FinishedMask
 def record_of(each: Object, mask: FinishedMask, output_mode: str = "binary_mask") -> Record:
     """Return the official record of an object, with its ``label``.
 
-    ``point_coords`` are its clicks, ``point_labels`` 1 or 0 for each; ``predicted_iou`` is
+    ``point_coords`` are its clicks, ``point_labels`` 1 or 0 for each, ``prompt_box`` the box
+    (x0, y0, x1, y1) that was drawn; ``predicted_iou`` is
     missing where it was only painted. An object of annotations keeps what they say of it: id,
     crowd flag, attributes and, while its mask is the same, scores and prompts.
     """
     height, width = mask.segmentation["size"]
     kept = opened_fields(each)
-    if each.as_opened:
+    if each.as_opened or (each.base and mask.segmentation["counts"] == each.base.counts):
         return new_record(mask.segmentation, output_mode, {**kept, "label": each.label})
     extra: dict[str, Any] = {
         **{key: value for key, value in kept.items() if key not in OF_THE_MASK},
         "point_coords": [[x, y] for x, y, _ in each.prompt.points],
         "point_labels": [label for _, _, label in each.prompt.points],
+        **({} if each.prompt.box is None else {"prompt_box": list(each.prompt.box)}),
         "crop_box": [0, 0, width, height],
         "label": each.label,
     }
     if mask.score is not None:
         extra["predicted_iou"] = mask.score
+    if mask.stability is not None and "stability_score" in kept:
+        extra["stability_score"] = mask.stability
     return new_record(mask.segmentation, output_mode, extra)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import math
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -35,17 +37,26 @@ class ImageList:
         self._project, self._sources = project, sources
         self._saved: dict[int, Counts] = {}  # of files of images that were not opened
         self._reviewed: dict[int, Progress] = {}  # of the same files
+        self.labels: dict[str, None] = {}  # of the objects of those files, as they occur
         self._seen: dict[int, tuple[State, Progress]] = {}
+        self._read_all = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="samjax-list")
 
     def start(self, changed: Callable[[], None]) -> None:
         """Read the progress of the saved states in the thread; ``changed`` hears of the end."""
         if self._project.folder is not None:
             self._thread.submit(self._read, changed)
+        else:
+            self._read_all.set()
+
+    def wait(self) -> None:
+        """Wait until the saved states are counted; they are read without a lock."""
+        self._read_all.wait()
 
     def close(self) -> None:
         """End the thread; tasks that have not begun are dropped."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+        self._read_all.set()
 
     def counts(self, index: int) -> Counts:
         """Return the objects of an image, and those that are done."""
@@ -72,9 +83,19 @@ class ImageList:
         return self._seen[index][1]
 
     def next_to_review(self, index: int) -> int | None:
-        """Return the next image after one that has objects to review, that one itself last."""
+        """Return the next image after one that has objects to review, that one itself last.
+
+        The image with the most doubtful annotation is the first, whether it is reviewed or not: so
+        that who skips objects comes to all images.
+        """
         waiting = [i for i in self._annotated() if self.review(i).reviewed < self.review(i).total]
-        return min(waiting, key=lambda i: (i <= index, i), default=None)
+        here = self._place(index)
+        return min(waiting, key=lambda i: (self._place(i) <= here, self._place(i)), default=None)
+
+    def _place(self, index: int) -> tuple[float, int]:
+        opened = self._project.annotations
+        has = opened is not None and opened.has(index)
+        return (opened.doubt(index) if opened is not None and has else math.inf), index
 
     def _annotated(self) -> list[int]:
         opened = self._project.annotations
@@ -108,6 +129,13 @@ class ImageList:
         made(index, file.getvalue())
 
     def _read(self, changed: Callable[[], None]) -> None:
+        try:
+            self._count_saved()
+        finally:
+            self._read_all.set()
+        changed()
+
+    def _count_saved(self) -> None:
         for index in range(len(self._sources)):
             file = self._project.file(index)
             try:
@@ -116,6 +144,6 @@ class ImageList:
                 state = read_state(file).state
                 self._saved[index] = len(state.objects), sum(o.done for o in state.objects)
                 self._reviewed[index] = progress(state)
+                self.labels.update(dict.fromkeys(each.label for each in state.objects))
             except Exception:  # a file that cannot be used: the image says so when it is opened
                 continue
-        changed()

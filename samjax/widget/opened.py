@@ -31,7 +31,14 @@ from samjax.words import counted
 _SCORES = ("predicted_iou", "stability_score", "score")
 # Fields of a record that are no longer true when the mask is another one.
 OF_THE_MASK = frozenset(
-    ("predicted_iou", "stability_score", "point_coords", "point_labels", "crop_box")
+    (
+        "predicted_iou",
+        "stability_score",
+        "point_coords",
+        "point_labels",
+        "prompt_box",
+        "crop_box",
+    )
 )
 
 
@@ -57,6 +64,8 @@ class OpenedAnnotations:
         self._of = _matched(self.set, names, sources)
         self._sizes: dict[int, Size] = {}
         self._unusable: dict[int, list[dict[str, Any]]] = {}
+        self._damaged: dict[int, int] = {}
+        self._doubts: dict[int, float] = {}
         unreadable = 0
         for index, image in self._of.items():
             found = _size_of(sources[index])
@@ -126,6 +135,7 @@ class OpenedAnnotations:
         objects, masks = [], {}
         entries = self._of[index].entries(self._sizes[index])
         self._unusable[index] = [e.coco for e in entries if not _usable(e) and e.coco]
+        self._damaged[index] = sum(map(_is_damaged, entries))
         for number, entry in enumerate(filter(_usable, entries), state.next_id):
             made = _object(number, entry, state)
             objects.append(made)
@@ -142,6 +152,16 @@ class OpenedAnnotations:
         )
         return found, masks
 
+    def doubt(self, index: int) -> float:
+        """Return the lowest score of an image's annotations; infinity without any."""
+        if index not in self._doubts:
+            self._doubts[index] = min(map(_lowest, self._of[index].raw), default=math.inf)
+        return self._doubts[index]
+
+    def damaged(self, index: int) -> int:
+        """Count the masks of an image that could not be read, and that boxes stand for."""
+        return self._damaged.get(index, 0)
+
     def unusable(self, index: int) -> list[dict[str, Any]]:
         """Return the COCO annotations that hold neither mask nor box: exports keep them."""
         if not self.has(index):
@@ -153,7 +173,7 @@ class OpenedAnnotations:
 
 
 def class_names(labels: Sequence[str] | None, opened: OpenedAnnotations | None) -> list[str]:
-    """Return the names of the classes: the user's own, then those of the annotations.
+    """Return the names of the classes: the user's own, then those of the annotations, if any.
 
     Raises:
         PromptError: names that cannot be used.
@@ -162,7 +182,8 @@ def class_names(labels: Sequence[str] | None, opened: OpenedAnnotations | None) 
     if opened is not None:
         found += sorted({label for i in opened.indices() for label in opened.labels(i)})
     given = [] if labels is None else check_names(labels)
-    return check_names(list(dict.fromkeys([*given, *found])) or ["object"])
+    names = list(dict.fromkeys([*given, *found]))
+    return check_names(names) if names else []
 
 
 def check_not_read(states: Iterable[Path | None], opened: OpenedAnnotations | None) -> None:
@@ -187,6 +208,19 @@ def opened_fields(each: Object) -> Record:
 
 def _usable(entry: Entry) -> bool:
     return entry.box is not None or "segmentation" in entry.record
+
+
+def _lowest(raw: Any) -> float:
+    """Return the lowest score of an annotation, as `AnnotatedSource.raw` has it."""
+    if isinstance(raw, str):  # a line of YOLO: a box may have a score
+        parts = raw.split()
+        return float(parts[5]) if len(parts) == 6 else math.inf
+    scores = (_finite(raw[1].get(key)) for key in _SCORES)
+    return min((value for value in scores if value is not None), default=math.inf)
+
+
+def _is_damaged(entry: Entry) -> bool:
+    return entry.box is not None and bool(entry.coco and entry.coco.get("segmentation"))
 
 
 def _object(number: int, entry: Entry, state: State) -> Object:

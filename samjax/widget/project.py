@@ -96,9 +96,15 @@ class Project:
                 self.masks.restore(index, each.recipe, masks[each.id], foreign=False)
         if (size := self.annotations.size(index)) is not None:
             self._sizes.setdefault(index, size)
-        if unusable := len(self.annotations.unusable(index)):
+        if damaged := self.annotations.damaged(index):
             self.warning = (
-                f"{self._names[index]}: {counted(unusable, 'annotation')} with neither mask nor "
+                f"{self._names[index]}: {counted(damaged, 'damaged mask')} of "
+                f"{self.annotations.set.title}: the network makes masks of the boxes instead"
+            )
+        if unusable := len(self.annotations.unusable(index)):
+            before = f"{self.warning}; " if damaged else f"{self._names[index]}: "
+            self.warning = (
+                f"{before}{counted(unusable, 'annotation')} with neither mask nor "
                 "box; COCO exports keep them"
             )
         return state

@@ -23,12 +23,14 @@ class FinishedMask:
     """A finished mask has the image's resolution.
 
     ``segmentation`` is COCO's run lengths, ``score`` the predicted IoU and ``candidate`` the
-    index in the network's order; both None for a mask that was only painted.
+    index in the network's order; both None for a mask that was only painted. ``stability`` is
+    that of a mask that took the place of an opened one, else None.
     """
 
     segmentation: Rle
     score: float | None
     candidate: int | None
+    stability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ def _entry(each: Object, mask: FinishedMask | None) -> dict[str, Any]:
         "reviewed": each.reviewed,
         "score": None if mask is None else mask.score,
         "candidate": None if mask is None else mask.candidate,
+        "stability": None if mask is None else mask.stability,
         "segmentation": None if mask is None else mask.segmentation,
     }
 
@@ -224,11 +227,12 @@ def _object(entry: Mapping[str, Any], size: tuple[int, int]) -> tuple[Object, Fi
     if segmentation_size(segmentation) != size:
         raise AnnotationError(f"the mask of object {each.id} is not of the image's size")
     segmentation_area(segmentation)  # refuses run lengths that do not fill the mask
-    score, candidate = entry["score"], entry["candidate"]
+    score, candidate, stability = entry["score"], entry["candidate"], entry.get("stability")
     return each, FinishedMask(
         segmentation,
         None if score is None else _finite(score),
         None if candidate is None else int(candidate),
+        None if stability is None else _finite(stability),
     )
 
 

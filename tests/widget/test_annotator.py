@@ -311,6 +311,7 @@ def test_files_that_cannot_be_used_are_set_aside(small, images, tmp_path):
     damaged.click(3, 4)
     names = sorted(p.name for p in tmp_path.iterdir())
     assert names == [
+        ".classes",
         "image_0000.png.json",
         "image_0000.png.json.damaged",
         "image_0000.png.json.other-image",

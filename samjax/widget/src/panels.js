@@ -44,12 +44,13 @@ export class ClassPanel {
   ]);
   /** @type {string | null} the class that gets another name */
   #renamed = null;
+  #seen = ""; // the class that was scrolled into view last, and of what
 
   /** @param {Page} page */
   constructor(page) {
     this.page = page;
     this.#entry.addEventListener("keydown", (event) => this.#onKey(event));
-    this.#entry.addEventListener("blur", () => this.#rename(null));
+    this.#entry.addEventListener("blur", () => this.#leave());
   }
 
   refresh() {
@@ -74,6 +75,14 @@ export class ClassPanel {
         chip.dataset.coloured = String(state.colourBy === "class");
       },
     );
+    const key = `${told.image.index}/${told.active}/${told.label}`;
+    if (key === this.#seen) return;
+    this.#seen = key;
+    const shown = this.node.querySelector('.samjax-label[aria-pressed="true"]');
+    if (!shown) return;
+    const [box, chip] = [this.node.getBoundingClientRect(), shown.getBoundingClientRect()];
+    if (chip.top < box.top) this.node.scrollTop += chip.top - box.top;
+    else if (chip.bottom > box.bottom) this.node.scrollTop += chip.bottom - box.bottom;
   }
 
   /** @param {string} name */
@@ -105,6 +114,12 @@ export class ClassPanel {
     this.page.say(
       `New name of ${name}: of a class that exists it becomes a part. Enter, or Escape`,
     );
+  }
+
+  /** Keep what was typed and not entered, until the user comes back to it. */
+  #leave() {
+    const typed = this.#entry.value.trim();
+    if (!typed || typed === this.#renamed) this.#rename(null);
   }
 
   /** @param {KeyboardEvent} event */

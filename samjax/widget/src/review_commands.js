@@ -12,7 +12,8 @@ const hasOpened = ({ state }) => state.active?.opened ?? false;
 export const REVIEW_COMMANDS = [
   {
     id: "review",
-    title: "Review opened objects one by one, the most doubtful first",
+    title:
+      "Review opened objects: an image's most doubtful first, then the next most doubtful image",
     keys: ["q"],
     group: "review",
     enabled: ({ state }) => Boolean(state.told?.review),

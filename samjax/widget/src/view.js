@@ -3,6 +3,7 @@
 /** @import { Box, Point } from "./types" */
 
 const MAX_ZOOM = 40; // CSS pixels a pixel
+const MAX_FRAME = 4; // of an object that is shown in a review
 
 /** The transform css = (pixel + 0.5) * scale + (x, y); whole numbers are pixel centres. */
 export class View {
@@ -29,15 +30,16 @@ export class View {
   }
 
   /**
-   * Show a box of pixels with as much again around it, if that is closer than the whole image.
+   * Show a box of pixels with three times as much around it, if that is closer than the whole
+   * image, and no larger than `MAX_FRAME`.
    * @param {Box} box
    * @param {number} stageWidth CSS pixels
    * @param {number} stageHeight
    */
   frame([left, top, right, bottom], stageWidth, stageHeight) {
     const [width, height] = [Math.max(right - left, 16), Math.max(bottom - top, 16)];
-    const scale = Math.min(stageWidth / width, stageHeight / height) / 2;
-    this.scale = Math.min(MAX_ZOOM, Math.max(this.scale, scale));
+    const scale = Math.min(stageWidth / width, stageHeight / height) / 4;
+    this.scale = Math.max(this.scale, Math.min(MAX_FRAME, scale));
     this.x = stageWidth / 2 - ((left + right) / 2) * this.scale;
     this.y = stageHeight / 2 - ((top + bottom) / 2) * this.scale;
     this.fitted = false;

@@ -1,14 +1,14 @@
 /* Made by `npm run build` in samjax/widget/src: change the sources there. */
 var _=class{scale=1;x=0;y=0;fitted=!0;fit(t,e,s,o){let n=Math.min(12,s/20);this.scale=Math.min((s-2*n)/t,(o-2*n)/e),this.
 scale=Math.max(this.scale,.001),this.x=(s-t*this.scale)/2,this.y=(o-e*this.scale)/2,this.fitted=!0}frame([t,e,s,o],n,r){
-let[a,h]=[Math.max(s-t,16),Math.max(o-e,16)],l=Math.min(n/a,r/h)/2;this.scale=Math.min(40,Math.max(this.scale,l)),this.x=
+let[a,h]=[Math.max(s-t,16),Math.max(o-e,16)],l=Math.min(n/a,r/h)/4;this.scale=Math.max(this.scale,Math.min(4,l)),this.x=
 n/2-(t+s)/2*this.scale,this.y=r/2-(e+o)/2*this.scale,this.fitted=!1}toCss([t,e]){return[(t+.5)*this.scale+this.x,(e+.5)*
 this.scale+this.y]}toPixel([t,e]){return[(t-this.x)/this.scale-.5,(e-this.y)/this.scale-.5]}zoom(t,[e,s],o){let n=Math.min(
 40,Math.max(o,this.scale*t));this.x=e-(e-this.x)*n/this.scale,this.y=s-(s-this.y)*n/this.scale,this.scale=n,this.fitted=
 !1}move(t,e){this.x+=t,this.y+=e,this.fitted=!1}hold(t,e,s,o){this.x=Math.min(s-40,Math.max(40-t*this.scale,this.x)),this.
 y=Math.min(o-40,Math.max(40-e*this.scale,this.y))}};function P([i,t],{width:e,height:s}){return i>=-.5&&t>=-.5&&i<=e-.5&&
 t<=s-.5}function j([i,t],{width:e,height:s}){let o=(n,r)=>Math.min(r-1,Math.max(0,Math.round(n)));return[o(i,e),o(t,s)]}
-function L([i,t]){return[Math.round(i*100)/100,Math.round(t*100)/100]}function I(i,t){return[Math.min(i[0],t[0]),Math.min(
+function $([i,t]){return[Math.round(i*100)/100,Math.round(t*100)/100]}function z(i,t){return[Math.min(i[0],t[0]),Math.min(
 i[1],t[1]),Math.max(i[0],t[0]),Math.max(i[1],t[1])]}var D=class{#t=null;#e=0;#s=0;constructor(t){this.page=t}get sliding(){return this.#t!==null}forget(){this.#t=null}answered(t){
 if(t.request!==this.#t)return;this.#t=null,this.#e!==this.#s&&t.status.level!=="error"&&this.slide(this.#e)}settle(){this.#t!==
 null&&this.#e!==this.#s&&this.#i()}#i(){this.#s=this.#e,this.#t=this.page.kernel.send("set_threshold",{threshold:this.#e})}click(t,e){
@@ -35,13 +35,13 @@ n,String(r));return o.append(...s),o}function S(i){let t=i.getContext("2d");if(!
 2D canvas");return t}function E(i,t,{min:e,max:s,step:o,value:n},r){let a=c("input",i,{type:"range",min:e,max:s,step:o,"\
 aria-label":t});a.value=String(n);let h=c("output","",{},[String(n)]);return a.addEventListener("input",()=>{h.textContent=
 a.value,r(Number(a.value))}),{row:c("label","samjax-slider",{},[c("span","",{},[t]),a,h]),set:p=>{a.matches(":active")||
-(a.value=String(p),h.textContent=String(p))},from:p=>a.setAttribute("min",String(p))}}function $(i,t,e,s,o){let n=new Map;
+(a.value=String(p),h.textContent=String(p))},from:p=>a.setAttribute("min",String(p))}}function A(i,t,e,s,o){let n=new Map;
 for(let a of i.children)n.set(a.dataset.key,a);let r=i.firstElementChild;for(let a of t){let h=e(a),l=n.get(h);n.delete(
 h),l||(l=s(a),l.dataset.key=h),l===r?r=r.nextElementSibling:i.insertBefore(l,r),o(l,a)}for(let a of n.values())a.remove()}
 function g(i,t){i.textContent!==t&&(i.textContent=t)}function ct(i){let t=i;for(;t;){let e=getComputedStyle(t).backgroundColor.
 match(/[\d.]+/g)?.map(Number)??[];if(e.length>=3&&(e.length===3||e[3]>.5)){let[o,n,r]=e;return .299*o+.587*n+.114*r<128?
 "dark":"light"}let s=t.getRootNode();t=t.parentElement??(s instanceof ShadowRoot?s.host:null)}return matchMedia("(prefer\
-s-color-scheme: dark)").matches?"dark":"light"}function A(i){let t=ArrayBuffer.isView(i)?i:new Uint8Array(i),{byteOffset:e,byteLength:s}=t;return new Uint32Array(t.buffer.
+s-color-scheme: dark)").matches?"dark":"light"}function L(i){let t=ArrayBuffer.isView(i)?i:new Uint8Array(i),{byteOffset:e,byteLength:s}=t;return new Uint32Array(t.buffer.
 slice(e,e+s))}function dt(i,t,e){let s=Array.from({length:e},()=>[]),o=0;for(let n=0;n<i.length;n++){let r=o+i[n];if(n%2)
 for(let a=o;a<r;){let h=Math.floor(a/t),l=Math.min(r,(h+1)*t);s[h].push(a-h*t,l-h*t),a=l}o=r}return s}function ut(i){let t=null;
 for(let e=0;e<i.length;e++){let s=i[e];if(!s.length)continue;let o=s[s.length-1];t=t?[Math.min(t[0],s[0]),t[1],Math.max(
@@ -81,7 +81,7 @@ automatic!==null||(this.picking=!0,t.kernel.send("find",{text:s}),t.focus())}),t
 this.page.state.image?.index?this.loaded:null}toggle(){let{state:t,kernel:e}=this.page;this.choosing?this.picking=!1:this.
 here?this.picking=!0:t.usable&&t.told?.automatic===null&&(this.picking=!0,e.send("automatic"))}leave(){this.picking=!1,this.
 pointed=0}answered({status:t,automatic:e}){t.level==="error"&&e===null&&!this.here&&(this.picking=!1)}receive(t,e){let s=this.
-loaded;this.loaded=this.load(t,A(e)),this.loaded.runs.length||(this.picking=!1),s?.index===t.index&&String(s.scores)===String(
+loaded;this.loaded=this.load(t,L(e)),this.loaded.runs.length||(this.picking=!1),s?.index===t.index&&String(s.scores)===String(
 t.scores)||(this.floor=t.floor),this.#e.from(t.least),this.#e.set(this.floor),this.#i(),this.page.refresh(),this.page.painter.
 paint()}load(t,e){let s=0,o=t.runs.map(l=>(s+=l,e.subarray(s-l,s))),[n,r]=t.size,a=document.createElement("canvas");a.width=
 r,a.height=n;let h=[];return{...t,runs:o,map:new Uint16Array(0),canvas:a,masks:h}}#i(){let{loaded:t,floor:e}=this;if(!t)
@@ -124,12 +124,12 @@ l),this.#r(d,u,a),e.setTransform(1,0,0,1,0,0),e.clearRect(0,0,d,u),e.drawImage(t
 !(!r||!o.told)&&(e.setTransform(a,0,0,a,0,0),this.#l(),this.#d(),this.#u(),Object.assign(t.dataset,{imageWidth:r.width,imageHeight:r.
 height,scale:n.scale,offsetX:n.x+n.scale/2,offsetY:n.y+n.scale/2}),s.zoomText.textContent=`${r.width} x ${r.height}   ${Math.
 round(100*n.scale)}%`,s.root.dataset.decoded=String(o.told.replies))}#r(t,e,s){let{base:o,page:n}=this,{state:r,view:a}=n,
-{image:h}=r,l=r.held.filter(({each:v})=>v.id!==r.told?.active),d=this.#n*(n.automatic.choosing?.5:1),u=l.map(({each:v,version:z,
-colour:nt})=>[v.id,z,nt,r.selected.has(v.id)].join()),p=[t,e,h?.index,a.scale,a.x,a.y],f=[n.root.dataset.theme,d,r.outlines,
-r.brightness,r.contrast],m=[...p,...f].join(),b=m===this.#i&&!this.#s,w=this.#o,k=b&&w.length<=u.length&&w.every((v,z)=>v===
-u[z]);this.#i=m,this.#o=u,this.#s=!1;let M=S(o);if(k||(o.width=t,o.height=e,h&&this.#a(M,h,s)),!!h){M.setTransform(s,0,0,
-s,0,0);for(let{each:v,mask:z,colour:nt}of l.slice(k?w.length:0)){let Ut=r.selected.has(v.id)?{width:3,outline:!0,dash:[7,
-5]}:{width:1.5};this.#h(z,nt,{context:M,opacity:d,...Ut})}}}#a(t,e,s){let{state:o,view:n}=this.page;t.setTransform(s,0,0,
+{image:h}=r,l=r.held.filter(({each:v})=>v.id!==r.told?.active),d=this.#n*(n.automatic.choosing?.5:1),u=l.map(({each:v,version:R,
+colour:nt})=>[v.id,R,nt,r.selected.has(v.id)].join()),p=[t,e,h?.index,a.scale,a.x,a.y],f=[n.root.dataset.theme,d,r.outlines,
+r.brightness,r.contrast],m=[...p,...f].join(),b=m===this.#i&&!this.#s,w=this.#o,k=b&&w.length<=u.length&&w.every((v,R)=>v===
+u[R]);this.#i=m,this.#o=u,this.#s=!1;let M=S(o);if(k||(o.width=t,o.height=e,h&&this.#a(M,h,s)),!!h){M.setTransform(s,0,0,
+s,0,0);for(let{each:v,mask:R,colour:nt}of l.slice(k?w.length:0)){let Ut=r.selected.has(v.id)?{width:3,outline:!0,dash:[7,
+5]}:{width:1.5};this.#h(R,nt,{context:M,opacity:d,...Ut})}}}#a(t,e,s){let{state:o,view:n}=this.page;t.setTransform(s,0,0,
 s,0,0),t.imageSmoothingEnabled=n.scale*s<3,t.imageSmoothingQuality="high";let[r,a]=[e.width*n.scale,e.height*n.scale];t.
 shadowColor="rgba(0, 0, 0, 0.22)",t.shadowBlur=5*s,t.fillStyle="#808080",t.fillRect(n.x+1,n.y+1,r-2,a-2),t.shadowColor="\
 transparent",(o.brightness!==1||o.contrast!==1)&&(t.filter=`brightness(${o.brightness}) contrast(${o.contrast})`),t.drawImage(
@@ -152,7 +152,7 @@ page,o=t.mode==="brush"||t.mode==="erase",n=t.cursor?e.toCss(t.cursor):t.mouse;i
 t.radius:null;Ct(this.context,n,{ring:r,cross:!!t.cursor})}};var W=class{node=c("div","samjax-candidates",{role:"group","aria-label":"Masks"});#t=null;constructor(t){this.page=t}forget(){
 this.#t=null}refresh(){let{state:t}=this.page,{told:e,thumbnails:s,active:o}=t;if(!e)return;let{candidates:n}=e,r=o?t.colourOf(
 o):ht,a=n?JSON.stringify([n.scores,n.rank,s?.key,r]):"";if(a===this.#t)return;this.#t=a;let h=Math.max(3,n?.scores.length??
-0);$(this.node,Array.from({length:h},(l,d)=>d),l=>`${l}${n&&l<n.scores.length?"":" none"}`,l=>this.#e(l),(l,d)=>{n&&d<n.
+0);A(this.node,Array.from({length:h},(l,d)=>d),l=>`${l}${n&&l<n.scores.length?"":" none"}`,l=>this.#e(l),(l,d)=>{n&&d<n.
 scores.length&&this.#s(l,n,d,r)})}#e(t){let e=this.page.state.told?.candidates;if(!e||t>=e.scores.length)return c("div",
 "samjax-place");let s=c("button","samjax-candidate",{type:"button","data-candidate":t,title:"Take this mask (M)"},[c("ca\
 nvas","",{"aria-hidden":"true"}),c("small")]);return s.addEventListener("click",()=>this.page.kernel.send("choose",{index:t})),
@@ -160,13 +160,13 @@ s}#s(t,{scores:e,rank:s},o,n){let[r,a]=t.children,h=e[o].toFixed(2);t.setAttribu
 "aria-label",`Mask ${o+1} of ${e.length}, IoU ${h}`),g(a,h),this.#i(r,o,n)}#i(t,e,s){let{thumbnails:o,image:n}=this.page.
 state;if(!o||e>=o.masks.length)return;let{masks:r,size:a,region:h}=o,[l,d]=a;t.width=d,t.height=l;let u=S(t),[p,f,m,b]=h;
 if(n){let M=[p,f,m-p,b-f];u.drawImage(n.bitmap,...M,0,0,d,l)}let w=r[e],k=w.fill(s);!w.box||!k||(u.globalAlpha=.6,u.drawImage(
-k,w.box[0],w.box[1]),u.globalAlpha=1,u.strokeStyle=`rgb(${s})`,u.stroke(w.outline))}};var Lt=({state:i})=>i.active?.opened??!1,$t=[{id:"review",title:"Review opened objects one by one, the most doubtful fir\
-st",keys:["q"],group:"review",enabled:({state:i})=>!!i.told?.review,pressed:({review:i})=>i.on,run:({review:i})=>i.toggle()},
-{id:"accept",title:"Accept the opened object, and go to the next",keys:["y"],group:"review",enabled:Lt,run:({kernel:i})=>{
-i.send("accept",{object_id:null})}},{id:"reject",title:"Reject the opened object, which is removed, and go to the next",
-keys:["w"],group:"review",enabled:Lt,run:({kernel:i})=>{i.send("reject",{object_id:null})}},{id:"next-review",title:"Nex\
-t object to review, without a decision",keys:["u"],group:"review",enabled:({state:i})=>!!i.told?.review,run:({kernel:i})=>{
-i.send("next_review")}}];var C=i=>t=>{t.kernel.send(i)},T=({state:i})=>i.active!==null,At=({stage:i})=>[i.clientWidth/2,i.clientHeight/2],y=[{id:"\
+k,w.box[0],w.box[1]),u.globalAlpha=1,u.strokeStyle=`rgb(${s})`,u.stroke(w.outline))}};var $t=({state:i})=>i.active?.opened??!1,At=[{id:"review",title:"Review opened objects: an image's most doubtful first, \
+then the next most doubtful image",keys:["q"],group:"review",enabled:({state:i})=>!!i.told?.review,pressed:({review:i})=>i.
+on,run:({review:i})=>i.toggle()},{id:"accept",title:"Accept the opened object, and go to the next",keys:["y"],group:"rev\
+iew",enabled:$t,run:({kernel:i})=>{i.send("accept",{object_id:null})}},{id:"reject",title:"Reject the opened object, whi\
+ch is removed, and go to the next",keys:["w"],group:"review",enabled:$t,run:({kernel:i})=>{i.send("reject",{object_id:null})}},
+{id:"next-review",title:"Next object to review, without a decision",keys:["u"],group:"review",enabled:({state:i})=>!!i.told?.
+review,run:({kernel:i})=>{i.send("next_review")}}];var C=i=>t=>{t.kernel.send(i)},T=({state:i})=>i.active!==null,Lt=({stage:i})=>[i.clientWidth/2,i.clientHeight/2],y=[{id:"\
 previous-image",title:"Previous image",keys:["PageUp"],group:"images",enabled:({state:i})=>(i.told?.image.index??0)>0,run:C(
 "previous_image")},{id:"next-image",title:"Next image",keys:["PageDown"],group:"images",enabled:({state:{told:i}})=>i!==
 null&&i.image.index<i.image.count-1,run:C("next_image")},{id:"images",title:"List of images",keys:["i"],group:"images",pressed:({
@@ -194,7 +194,7 @@ walk(1)},{id:"previous-object",title:"Previous object",keys:["p"],run:({actions:
 Next of the candidate masks",keys:["m"],run:({actions:i})=>i.nextCandidate()},{id:"class",title:"Class of the object",keys:[
 "1","2","3","4","5","6","7","8","9"],shown:"1 - 9",run:({actions:i},t)=>i.classAt(Number(t)-1)},{id:"automatic",title:"A\
 utomatic masks to pick from",keys:["a"],group:"show",enabled:({state:i})=>i.usable&&i.told?.automatic===null,pressed:({automatic:i})=>i.
-choosing!==null,run:({automatic:i})=>i.toggle()},...$t,{id:"multimask",title:"Three candidates to choose from",keys:["Sh\
+choosing!==null,run:({automatic:i})=>i.toggle()},...At,{id:"multimask",title:"Three candidates to choose from",keys:["Sh\
 ift+m"],group:"show",enabled:({state:i})=>i.told!==null,pressed:({state:i})=>i.told?.multimask??!1,run:({kernel:i,state:t})=>{
 i.send("set_multimask",{on:!t.told?.multimask})}},{id:"colour",title:"Colour by class",keys:["l"],group:"show",pressed:({
 state:i})=>i.colourBy==="class",run:({state:i})=>{i.colourBy=i.colourBy==="class"?"object":"class"}},{id:"fill",title:"O\
@@ -203,8 +203,8 @@ i.fills||(i.outlines=!0)}},{id:"outline",title:"Outlines",keys:["o"],group:"show
 state:i})=>{i.outlines=!i.outlines}},{id:"fit",title:"Fit the image",keys:["f"],group:"more",run:({view:i})=>{i.fitted=!0}},
 {id:"export",title:"Export: format, path or download",keys:["x"],group:"more",enabled:({state:i})=>i.told!==null,pressed:({
 exporter:i})=>!i.node.hidden,run:({exporter:i})=>i.toggle()},{id:"help",title:"Keys",keys:["?"],group:"more",pressed:({help:i})=>!i.
-hidden,run:({help:i})=>{i.hidden=!i.hidden}},{id:"zoom-in",title:"Zoom in",keys:["+","="],run:i=>i.zoom(1.25,At(i))},{id:"\
-zoom-out",title:"Zoom out",keys:["-","_"],run:i=>i.zoom(.8,At(i))},{id:"smaller-brush",title:"Smaller brush",keys:["["],
+hidden,run:({help:i})=>{i.hidden=!i.hidden}},{id:"zoom-in",title:"Zoom in",keys:["+","="],run:i=>i.zoom(1.25,Lt(i))},{id:"\
+zoom-out",title:"Zoom out",keys:["-","_"],run:i=>i.zoom(.8,Lt(i))},{id:"smaller-brush",title:"Smaller brush",keys:["["],
 run:i=>i.setRadius(i.state.radius-2)},{id:"larger-brush",title:"Larger brush",keys:["]"],run:i=>i.setRadius(i.state.radius+
 2)},{id:"cursor",title:"Move the cursor; with Shift by a pixel",keys:["ArrowLeft","ArrowRight","ArrowUp","ArrowDown"],shown:"\
 Arrows",run:({keyboard:i},t)=>i.moveCursor(t)},{id:"press",title:"Click at the cursor, with Shift a negative click; held\
@@ -216,20 +216,20 @@ shown:"Right-click on a class, F2",title:"Rename it, or make it part of another"
 {shown:"Space-drag or middle button",title:"Move the image"}];function O(i,t,e){return[{id:`mode-${i}`,title:t,keys:[e],
 group:"tools",pressed:({state:s,automatic:o})=>s.mode===i&&!o.choosing,run:({state:s,automatic:o,editor:n})=>{s.mode=i,s.
 preview=null,o.picking=!1,n.answered()}}]}var Vt=new Map(y.map(i=>[i.id,i])),Tt=new Map(y.flatMap(i=>i.keys.map(t=>[t,i])));
-function R(i){let t=Vt.get(i);if(!t)throw new Error(`no command ${i}`);return t}function Ot(i){return Tt.get(i)??(i.startsWith(
+function I(i){let t=Vt.get(i);if(!t)throw new Error(`no command ${i}`);return t}function Ot(i){return Tt.get(i)??(i.startsWith(
 "Shift+")?Tt.get(i.slice(6)):void 0)}var qt=9,Yt=7,Gt=1.5,K=class{rings=[];#t=[];#e="";#s=!1;constructor(t){this.page=t}get on(){return this.page.state.mode===
 "edit"&&this.page.state.active!==null}answered(){let{state:t}=this.page,e=t.held.find(({each:d})=>d.id===t.told?.active),
 s=this.on&&e?`${t.image?.index},${e.each.id},${e.version}`:"";if(s===this.#e)return;let o=this.#s&&this.#e.split(",")[1]===
 s.split(",")[1];if(this.#e=s,this.#s=!1,o)return;this.rings=[];let{image:n}=t;if(!s||!e||!n)return;let{mask:r}=e,[a,h]=[
 n.width/r.width,n.height/r.height],l=Math.max(.6,Gt/(a*this.page.view.scale));this.rings=bt(r.rows).map(d=>wt(d,l).map(([
-u,p])=>L([u*a-.5,p*h-.5])))}take(t,e){let{view:s}=this.page,o=this.rings.map(l=>l.map(d=>s.toCss(d))),n=vt(o,t,qt,e?0:Yt);
+u,p])=>$([u*a-.5,p*h-.5])))}take(t,e){let{view:s}=this.page,o=this.rings.map(l=>l.map(d=>s.toCss(d))),n=vt(o,t,qt,e?0:Yt);
 if(!n)return null;this.#t=this.rings.map(l=>[...l]);let{ring:r,edge:a}=n,h=n.vertex+(a?1:0);return e?(this.rings[r].length>
-3?this.rings[r].splice(h,1):this.rings.splice(r,1),this.finish(),null):(a&&this.rings[r].splice(h,0,L(s.toPixel(t))),{kind:"\
-vertex",ring:r,vertex:h})}move(t,e,s){this.rings[t]&&(this.rings[t][e]=L(s))}finish(){let[t,e]=[this.#t,this.rings];if(JSON.
+3?this.rings[r].splice(h,1):this.rings.splice(r,1),this.finish(),null):(a&&this.rings[r].splice(h,0,$(s.toPixel(t))),{kind:"\
+vertex",ring:r,vertex:h})}move(t,e,s){this.rings[t]&&(this.rings[t][e]=$(s))}finish(){let[t,e]=[this.#t,this.rings];if(JSON.
 stringify(t)!==JSON.stringify(e)){if(!e.length){this.page.say("Nothing would be left of the object: delete it instead","\
-error"),this.rings=t;return}this.#s=!0,this.page.kernel.send("reshape",{before:t,after:e})}}};var zt=[{kind:"coco",title:"COCO (one JSON file)",file:"annotations.json"},{kind:"yolo",title:"YOLO (a folder)",file:"yo\
+error"),this.rings=t;return}this.#s=!0,this.page.kernel.send("reshape",{before:t,after:e})}}};var Rt=[{kind:"coco",title:"COCO (one JSON file)",file:"annotations.json"},{kind:"yolo",title:"YOLO (a folder)",file:"yo\
 lo"},{kind:"png",title:"PNG label maps (a folder)",file:"label_maps"},{kind:"npz",title:"NPZ run lengths (a folder)",file:"\
-npz"}],H=class{#t=c("select","samjax-only",{"aria-label":"Format"},zt.map(({kind:t,title:e})=>c("option","",{value:t},[e])));#e=c(
+npz"}],H=class{#t=c("select","samjax-only",{"aria-label":"Format"},Rt.map(({kind:t,title:e})=>c("option","",{value:t},[e])));#e=c(
 "input","",{type:"radio",name:"samjax-where",checked:""});#s=c("input","",{type:"radio",name:"samjax-where"});#i=c("inpu\
 t","samjax-filter",{type:"text","aria-label":"Path on the server",spellcheck:"false"});#o=c("input","",{type:"checkbox"});#n=c(
 "span");#r=c("input","",{type:"checkbox"});#a=c("label","",{},[this.#r,"Only those that were reviewed"]);node=c("form","\
@@ -240,16 +240,16 @@ samjax-export",{role:"dialog","aria-modal":"true","aria-label":"Export",hidden:"
 "change",()=>this.#l()),this.#i.addEventListener("input",()=>{this.#e.checked=!0}),this.node.addEventListener("keydown",
 e=>{e.key!=="Enter"||e.isComposing||e.target instanceof HTMLButtonElement||(e.preventDefault(),this.#c())}),this.node.addEventListener(
 "submit",e=>{e.preventDefault(),this.#c()})}#h(t,e,s){let o=c("button","samjax-wide",{type:e},[t]);return s&&o.addEventListener(
-"click",s),o}#l(){let t=this.page.state.told?.export_folder??"",e=zt.find(({kind:s})=>s===this.#t.value)?.file??"";this.#i.
+"click",s),o}#l(){let t=this.page.state.told?.export_folder??"",e=Rt.find(({kind:s})=>s===this.#t.value)?.file??"";this.#i.
 value=t?`${t}/${e}`:e}toggle(){if(this.node.hidden=!this.node.hidden,this.node.hidden){this.page.focus();return}let t=this.
 page.state.told?.objects.filter(e=>!e.committed).length??0;g(this.#n,`With unfinished objects (${t} in this image)`),this.#a.
 hidden=!this.page.state.told?.review,this.#l(),this.#t.focus({preventScroll:!0})}#c(){let t={format:this.#t.value,unfinished:this.#o.
 checked,reviewed:this.#r.checked},e=this.#i.value.trim();if(this.#s.checked)this.page.kernel.send("download",t);else if(e)
 this.page.kernel.send("export",{...t,path:e});else return;this.toggle()}receive({name:t},e){let s=new Blob([e]),o=URL.createObjectURL(
-s),n=c("a","",{href:o,download:t});this.node.append(n),n.click(),n.remove(),setTimeout(()=>URL.revokeObjectURL(o),1e4)}};function It({key:i,shiftKey:t,ctrlKey:e}){let s=i===" "?"Space":i.length===1?i.toLowerCase():i,o=t&&/^([a-z]|..+)$/.test(
+s),n=c("a","",{href:o,download:t});this.node.append(n),n.click(),n.remove(),setTimeout(()=>URL.revokeObjectURL(o),1e4)}};function zt({key:i,shiftKey:t,ctrlKey:e}){let s=i===" "?"Space":i.length===1?i.toLowerCase():i,o=t&&/^([a-z]|..+)$/.test(
 s)?"Shift+":"";return`${e?"Ctrl+":""}${o}${s}`}function V({keys:i,shown:t}){return t??Jt(i[0])}function Jt(i){return i.length===
 1?i.toUpperCase():i.replace("Delete","Del").replace(/Page(\w+)/,(t,e)=>`Page ${e.toLowerCase()}`).replace(/\+(\w)$/,(t,e)=>`\
- ${e.toUpperCase()}`)}function Zt(){return[...Pt.map(({shown:i,title:t})=>[i,t]),...y.map(i=>[V(i),i.title])]}function Rt(i){let t=c("dl");for(let[o,n]of Zt())t.append(c("div","",{},[c("dt","",{},[o]),c("dd","",{},[n])]));let s=c(
+ ${e.toUpperCase()}`)}function Zt(){return[...Pt.map(({shown:i,title:t})=>[i,t]),...y.map(i=>[V(i),i.title])]}function It(i){let t=c("dl");for(let[o,n]of Zt())t.append(c("div","",{},[c("dt","",{},[o]),c("dd","",{},[n])]));let s=c(
 "div","samjax-help",{role:"dialog","aria-label":"Keys",tabindex:"0",hidden:""},[t]);return s.addEventListener("click",()=>i.
 act("help")),s}var q=class{#t=0;#e=0;#s=!1;#i=null;#o=null;#n=0;#r="";constructor(t){this.page=t}get waitsSince(){return this.#o?this.#n:
 Number.POSITIVE_INFINITY}forget(){this.#o=null}at(t){let{state:e,automatic:s,painter:o}=this.page;if(s.choosing){s.point(
@@ -259,7 +259,7 @@ kernel:e,root:s}=this.page;if(this.#o||!this.#i)return;let[o,n]=this.#i;this.#i=
 r===this.#r&&t.preview||(this.#r=r,this.#t+=1,s.dataset.hoverSent=String(this.#t),this.#o=`${e.name}-hover-${this.#t}`,this.#n=
 performance.now(),e.post({kind:"hover",request:this.#o,x:o,y:n}))}receive(t,e){if(t.request!==this.#o)return;let{state:s,
 painter:o,root:n}=this.page;this.#o=null,this.#e+=1;let{image:r}=s,a=this.#s&&r&&t.index===r.index&&e.length;s.preview=a?
-new x(A(e[0]),...r.display):null,o.paintNow(),n.dataset.hover=String(this.#e),this.#a()}};function Xt([i,t]){if(!i)return"no objects";let e=`${i} object${i===1?"":"s"}`;return t===i?`${e}, done`:`${e}, ${t} don\
+new x(L(e[0]),...r.display):null,o.paintNow(),n.dataset.hover=String(this.#e),this.#a()}};function Xt([i,t]){if(!i)return"no objects";let e=`${i} object${i===1?"":"s"}`;return t===i?`${e}, done`:`${e}, ${t} don\
 e`}var Y=class{#t=c("input","samjax-filter",{type:"search",placeholder:"filter","aria-label":"Show images whose name has\
  this"});#e=c("select","samjax-only",{"aria-label":"Show images by state"},[c("option","",{value:"all"},["all"]),c("opti\
 on","",{value:"open"},["not done"]),c("option","",{value:"done"},["done"])]);#s=c("div","samjax-imagerows",{role:"group",
@@ -272,7 +272,7 @@ page.focus();return}this.page.kernel.send("list_images"),this.#t.focus({preventS
 index:t},e){let s=new Blob([e],{type:"image/jpeg"});this.#o.set(t,URL.createObjectURL(s)),this.refresh()}refresh(){let{told:t}=this.
 page.state;if(this.node.hidden||!t||!this.#i)return;let{names:e,counts:s}=this.#i;s[t.image.index]=[t.objects.length,t.objects.
 filter(a=>a.done).length];let o=this.#t.value.trim().toLowerCase(),n=this.#e.value,r=e.flatMap((a,h)=>{let[l,d]=s[h],u=l>
-0&&l===d;return(n==="all"||u===(n==="done"))&&a.toLowerCase().includes(o)?[{name:a,index:h}]:[]});$(this.#s,r,({index:a})=>String(
+0&&l===d;return(n==="all"||u===(n==="done"))&&a.toLowerCase().includes(o)?[{name:a,index:h}]:[]});A(this.#s,r,({index:a})=>String(
 a),({name:a,index:h})=>this.#a(a,h),(a,{index:h})=>{let l=h===t.image.index;a.setAttribute("aria-current",String(l));let[
 d,u]=s[h];a.dataset.done=String(d>0&&d===u);let[p,f]=a.children;g(f.children[1],Xt(s[h]));let m=this.#o.get(h);m&&p.getAttribute(
 "src")!==m&&p.setAttribute("src",m)})}#a(t,e){let s=c("button","samjax-imagerow",{type:"button",title:t},[c("img","",{alt:""}),
@@ -296,27 +296,27 @@ masks.clear();let o=new Blob([e],{type:"image/jpeg"}),n=await createImageBitmap(
 bitmap.close(),s.state.picture={...t,bitmap:n},s.state.preview=null,s.painter.newImage(),s.candidates.forget(),s.state.unpack(),
 s.refresh(),s.painter.paintNow())}#r(t,e){let{page:s}=this,{state:o}=s;o.gone=!1,t.request&&this.#t.delete(t.request),o.
 told?.image.index!==t.image.index&&(o.leave(),s.automatic.leave());let n=te(t.objects,o.told?.objects??[]);o.told={...t,
-objects:n},t.masks.forEach(({id:h,version:l},d)=>{o.masks.set(h,{version:l,runs:A(e[d])})});let r=new Set(n.map(h=>h.id));
+objects:n},t.masks.forEach(({id:h,version:l},d)=>{o.masks.set(h,{version:l,runs:L(e[d])})});let r=new Set(n.map(h=>h.id));
 for(let h of o.masks.keys())r.has(h)||o.masks.delete(h);for(let h of o.selected)r.has(h)||o.selected.delete(h);for(let h of o.
 hidden)r.has(h)||o.hidden.delete(h);let a=e.slice(t.masks.length);t.candidates&&this.#a(t.candidates,a,t.replies),this.busy||
 (o.marks=[]),s.actions.answered(o.told),s.automatic.answered(o.told),o.unpack(),s.editor.answered(),s.refresh(),s.painter.
-paintNow()}#a({fresh:t,size:e,region:s},o,n){if(!t||!e||!s)return;let[r,a]=e,h=o.map(l=>new x(A(l),a,r));this.page.state.
+paintNow()}#a({fresh:t,size:e,region:s},o,n){if(!t||!e||!s)return;let[r,a]=e,h=o.map(l=>new x(L(l),a,r));this.page.state.
 thumbnails={size:e,region:s,masks:h,key:`${n}${this.name}`}}};var ee={ArrowLeft:[-1,0],ArrowRight:[1,0],ArrowUp:[0,-1],ArrowDown:[0,1]},se=/(Arrow\w+|Home|End|Page\w+)$/,Nt=i=>i.matches(
 "input[type=range]"),lt=i=>i.matches("textarea, select, [contenteditable], input:not([type=range], [type=checkbox])"),J=class{held=!1;#t=!1;#e=!1;#s=new AbortController;constructor(t){
 this.page=t;let e={capture:!0,signal:this.#s.signal};window.addEventListener("keydown",s=>this.#o(s),e),window.addEventListener(
 "keyup",s=>this.#n(s),e),window.addEventListener("pointerdown",()=>this.#i(),e),window.addEventListener("blur",()=>this.
 release(),e)}close(){this.#s.abort()}#i(){this.#e=!1}release(){this.held=this.#t=!1}hold(){this.held=!0}usedForDrag(){this.#t=
 !0}#o(t){let e=t.composedPath();if(t.key==="Tab"&&(this.#e=!0),!e.includes(this.page.root)||t.metaKey||t.altKey)return;let s=e[0],
-o=It(t);if(s.closest("[role=dialog]")&&o!=="Escape"||lt(s)&&!(o==="Escape"&&s.closest("[role=dialog]")))return;if(Nt(s)&&
+o=zt(t);if(s.closest("[role=dialog]")&&o!=="Escape"||lt(s)&&!(o==="Escape"&&s.closest("[role=dialog]")))return;if(Nt(s)&&
 se.test(o)){t.stopPropagation();return}if(this.#e&&s.closest("button")&&/(Enter|Space)$/.test(o)){t.stopPropagation();return}
 let n=Ot(o);n&&(t.preventDefault(),t.stopPropagation(),this.page.run(n,o),Nt(s)||this.page.focusUnlessField())}moveCursor(t){
 let{state:e,view:s,canvas:o,hover:n}=this.page,{image:r}=e;if(!r)return;let[a,h]=ee[t.replace("Shift+","")],l=t.startsWith(
 "Shift+")?1:Math.max(1,Math.round(10/s.scale)),[d,u]=e.cursor??[r.width/2,r.height/2];e.cursor=j([d+a*l,u+h*l],r),e.corner&&
-(e.drag={kind:"cursor",box:I(e.corner,e.cursor)}),o.setAttribute("aria-label",`Cursor at ${e.cursor.join(", ")}`),n.at(e.
+(e.drag={kind:"cursor",box:z(e.corner,e.cursor)}),o.setAttribute("aria-label",`Cursor at ${e.cursor.join(", ")}`),n.at(e.
 cursor)}#n(t){if(t.key!==" "||!this.held)return;let e=!this.#t;this.release(),t.preventDefault(),t.stopPropagation();let{
 state:s}=this.page;!e||!s.cursor||!s.usable||this.#r(s.cursor,t.shiftKey?0:s.sign)}#r(t,e){let{state:s,view:o,automatic:n,
 actions:r}=this.page;if(n.choosing||s.mode==="point")r.click(t,e);else if(s.mode==="select"||s.mode==="edit")r.selectAt(
-t,!e);else if(s.mode==="box"&&!s.corner)s.corner=t;else if(s.mode==="box"&&s.corner){let a=I(s.corner,t);s.corner=s.drag=
+t,!e);else if(s.mode==="box"&&!s.corner)s.corner=t;else if(s.mode==="box"&&s.corner){let a=z(s.corner,t);s.corner=s.drag=
 null,r.box(a)}else{let a=s.mode==="brush"==!!e;r.stroke([t],s.radius/o.scale,a)}}};var ie={"previous-image":"M15 5l-7 7 7 7","next-image":"M9 5l7 7-7 7","mode-point":"M12 3v5M12 16v5M3 12h5M16 12h5M12 12\
 h.01","mode-box":"M4 6h16v12H4zM4 6h.01M20 6h.01M20 18h.01M4 18h.01","mode-brush":"M20 4L10 14M8 13.5c-2 0-3.2 1.4-3.2 3\
 .3 0 1.2-.8 2-1.8 2.4 1 .6 2.2.8 3.2.8 2.4 0 4.3-1.5 4.3-3.7z","mode-erase":"M8 19l-4-4a1.5 1.5 0 010-2l8.500-8.500a1.50\
@@ -341,33 +341,36 @@ e"><path d="${ie[i]}"/></svg>`}function _t(i,t){let e=c("button","samjax-eye",{t
 "click",t),e}function Dt(i,t){i.getAttribute("aria-pressed")!==String(t)&&(i.setAttribute("aria-pressed",String(t)),i.innerHTML=
 N(t?"hide":"show"))}var Z=class{#t=c("div","samjax-chips");#e=c("input","samjax-newlabel",{type:"text",placeholder:"new \
 class","aria-label":"Name of a new class",maxlength:"100"});node=c("div","samjax-labels",{role:"group","aria-label":"Cla\
-sses"},[this.#t,this.#e]);#s=null;constructor(t){this.page=t,this.#e.addEventListener("keydown",e=>this.#n(e)),this.#e.addEventListener(
-"blur",()=>this.#o(null))}refresh(){let{state:t}=this.page,{told:e}=t;e&&$(this.#t,e.classes.map((s,o)=>({name:s,i:o})),
-({name:s})=>s,({name:s})=>this.#i(s),(s,{name:o,i:n})=>{let[r,a]=s.children;r.setAttribute("aria-pressed",String(o===e.label)),
-r.setAttribute("title",`${o}${n<9?` (${n+1})`:""}; right-click or F2 renames`),Dt(a,t.hiddenClasses.has(o));let[h,l,d]=e.
-class_colours[n];s.style.setProperty("--sj-colour",`rgb(${h}, ${l}, ${d})`),s.dataset.coloured=String(t.colourBy==="clas\
-s")})}#i(t){let{kernel:e,actions:s,state:o}=this.page,n=c("button","samjax-label",{type:"button","data-label":t},[t]);n.
-addEventListener("click",()=>e.send("label",{name:t}));let r=h=>{h.preventDefault(),h.stopPropagation(),this.#o(t)};n.addEventListener(
-"contextmenu",r),n.addEventListener("keydown",h=>h.key==="F2"&&r(h));let a=_t(`Hide or show ${t}`,()=>s.toggleShown(o.hiddenClasses,
-t));return c("span","samjax-chip",{},[n,a])}#o(t){this.#s=t,this.#e.value=t??"";let e=t===null?"Name of a new class":`Ne\
+sses"},[this.#t,this.#e]);#s=null;#i="";constructor(t){this.page=t,this.#e.addEventListener("keydown",e=>this.#a(e)),this.#e.
+addEventListener("blur",()=>this.#r())}refresh(){let{state:t}=this.page,{told:e}=t;if(!e)return;A(this.#t,e.classes.map(
+(a,h)=>({name:a,i:h})),({name:a})=>a,({name:a})=>this.#o(a),(a,{name:h,i:l})=>{let[d,u]=a.children;d.setAttribute("aria-\
+pressed",String(h===e.label)),d.setAttribute("title",`${h}${l<9?` (${l+1})`:""}; right-click or F2 renames`),Dt(u,t.hiddenClasses.
+has(h));let[p,f,m]=e.class_colours[l];a.style.setProperty("--sj-colour",`rgb(${p}, ${f}, ${m})`),a.dataset.coloured=String(
+t.colourBy==="class")});let s=`${e.image.index}/${e.active}/${e.label}`;if(s===this.#i)return;this.#i=s;let o=this.node.
+querySelector('.samjax-label[aria-pressed="true"]');if(!o)return;let[n,r]=[this.node.getBoundingClientRect(),o.getBoundingClientRect()];
+r.top<n.top?this.node.scrollTop+=r.top-n.top:r.bottom>n.bottom&&(this.node.scrollTop+=r.bottom-n.bottom)}#o(t){let{kernel:e,
+actions:s,state:o}=this.page,n=c("button","samjax-label",{type:"button","data-label":t},[t]);n.addEventListener("click",
+()=>e.send("label",{name:t}));let r=h=>{h.preventDefault(),h.stopPropagation(),this.#n(t)};n.addEventListener("contextme\
+nu",r),n.addEventListener("keydown",h=>h.key==="F2"&&r(h));let a=_t(`Hide or show ${t}`,()=>s.toggleShown(o.hiddenClasses,
+t));return c("span","samjax-chip",{},[n,a])}#n(t){this.#s=t,this.#e.value=t??"";let e=t===null?"Name of a new class":`Ne\
 w name of ${t}`;this.#e.setAttribute("aria-label",e),this.#e.dataset.renames=String(t!==null),t!==null&&(this.#e.focus(),
-this.#e.select(),this.page.say(`New name of ${t}: of a class that exists it becomes a part. Enter, or Escape`))}#n(t){if(t.
-stopPropagation(),t.isComposing||t.key!=="Enter"&&t.key!=="Escape")return;let e=this.#e.value.trim(),s=this.#s;t.key==="\
-Enter"&&e&&s===null?this.page.kernel.send("label",{name:e}):t.key==="Enter"&&e&&e!==s&&this.page.kernel.send("rename_cla\
-ss",{old:s,new:e}),this.#e.value="",this.page.focus()}},X=class{#t=c("p","samjax-none",{},["Click on an object. Right-cl\
-ick on what is not part of it. Drag a box."]);#e=c("div","samjax-rows");node=c("div","samjax-objects",{role:"group","ari\
-a-label":"Objects"},[this.#t,this.#e]);#s=null;#i=new WeakMap;constructor(t){this.page=t}refresh(){let{told:t}=this.page.
-state;t&&(this.#t.hidden=t.objects.length>0,$(this.#e,t.objects,({id:e})=>String(e),({id:e})=>this.#o(e),(e,s)=>this.#n(
-e,s,s.id===t.active)),this.#s!==t.active&&(this.#s=t.active,this.node.querySelector('[aria-pressed="true"]')?.scrollIntoView(
-{block:"nearest"})))}#o(t){let{actions:e,kernel:s,state:o}=this.page,n=c("button","samjax-object",{type:"button","data-o\
-bject":t},[c("i","samjax-swatch"),c("span"),c("small")]);n.addEventListener("click",a=>{a.shiftKey||a.ctrlKey||a.metaKey?
-e.toggle(t):t===o.told?.active?s.send("new_object"):e.select(t)});let r=_t(`Hide or show object ${t}`,()=>e.toggleShown(
-o.hidden,t));return c("div","samjax-row",{},[n,r])}#n(t,e,s){let{state:o}=this.page,{id:n,label:r,done:a,score:h}=e,[l,d]=[
-o.selected.has(n),!o.shows(e)],u=o.colourOf(e),p=[s,r,a,h,l,d,o.hidden.has(n),u].join("|");if(this.#i.get(t)===p)return;
-this.#i.set(t,p);let[f,m]=t.children;f.setAttribute("aria-pressed",String(s)),f.setAttribute("data-committed",String(a)),
-f.setAttribute("title",`${a?"done":e.opened?"to be reviewed":"in work"}; with Shift select several`),t.dataset.selected=
-String(l),t.dataset.hidden=String(d),t.style.setProperty("--sj-colour",`rgb(${u})`);let[,b,w]=f.children;g(b,`${n}  ${r}`),
-g(w,h===null?"":h.toFixed(2)),Dt(m,o.hidden.has(n))}};var oe=6,ne=550,Q=class{#t=new Map;#e;constructor(t){this.page=t;let{canvas:e}=t;e.addEventListener("pointerdown",s=>this.#o(
+this.#e.select(),this.page.say(`New name of ${t}: of a class that exists it becomes a part. Enter, or Escape`))}#r(){let t=this.#e.
+value.trim();(!t||t===this.#s)&&this.#n(null)}#a(t){if(t.stopPropagation(),t.isComposing||t.key!=="Enter"&&t.key!=="Esca\
+pe")return;let e=this.#e.value.trim(),s=this.#s;t.key==="Enter"&&e&&s===null?this.page.kernel.send("label",{name:e}):t.key===
+"Enter"&&e&&e!==s&&this.page.kernel.send("rename_class",{old:s,new:e}),this.#e.value="",this.page.focus()}},X=class{#t=c(
+"p","samjax-none",{},["Click on an object. Right-click on what is not part of it. Drag a box."]);#e=c("div","samjax-rows");node=c(
+"div","samjax-objects",{role:"group","aria-label":"Objects"},[this.#t,this.#e]);#s=null;#i=new WeakMap;constructor(t){this.
+page=t}refresh(){let{told:t}=this.page.state;t&&(this.#t.hidden=t.objects.length>0,A(this.#e,t.objects,({id:e})=>String(
+e),({id:e})=>this.#o(e),(e,s)=>this.#n(e,s,s.id===t.active)),this.#s!==t.active&&(this.#s=t.active,this.node.querySelector(
+'[aria-pressed="true"]')?.scrollIntoView({block:"nearest"})))}#o(t){let{actions:e,kernel:s,state:o}=this.page,n=c("butto\
+n","samjax-object",{type:"button","data-object":t},[c("i","samjax-swatch"),c("span"),c("small")]);n.addEventListener("cl\
+ick",a=>{a.shiftKey||a.ctrlKey||a.metaKey?e.toggle(t):t===o.told?.active?s.send("new_object"):e.select(t)});let r=_t(`Hi\
+de or show object ${t}`,()=>e.toggleShown(o.hidden,t));return c("div","samjax-row",{},[n,r])}#n(t,e,s){let{state:o}=this.
+page,{id:n,label:r,done:a,score:h}=e,[l,d]=[o.selected.has(n),!o.shows(e)],u=o.colourOf(e),p=[s,r,a,h,l,d,o.hidden.has(n),
+u].join("|");if(this.#i.get(t)===p)return;this.#i.set(t,p);let[f,m]=t.children;f.setAttribute("aria-pressed",String(s)),
+f.setAttribute("data-committed",String(a)),f.setAttribute("title",`${a?"done":e.opened?"to be reviewed":"in work"}; with\
+ Shift select several`),t.dataset.selected=String(l),t.dataset.hidden=String(d),t.style.setProperty("--sj-colour",`rgb(${u}\
+)`);let[,b,w]=f.children;g(b,`${n}  ${r}`),g(w,h===null?"":h.toFixed(2)),Dt(m,o.hidden.has(n))}};var oe=6,ne=550,Q=class{#t=new Map;#e;constructor(t){this.page=t;let{canvas:e}=t;e.addEventListener("pointerdown",s=>this.#o(
 s)),e.addEventListener("pointermove",s=>this.#r(s)),e.addEventListener("pointerup",s=>this.#h(s,!1)),e.addEventListener(
 "pointercancel",s=>this.#h(s,!0)),e.addEventListener("pointerleave",()=>{t.state.mouse=null,t.hover.at(null),t.painter.paint()}),
 e.addEventListener("wheel",s=>this.#i(s),{passive:!1})}close(){clearTimeout(this.#e)}#s(t){let e=this.page.canvas.getBoundingClientRect();
@@ -379,16 +382,16 @@ usedForDrag()):(e.drag=this.#n(r,t),n.paint()))}#n(t,e){let{state:s,view:o,autom
 toPixel(t),l=e.button===2||e.shiftKey||e.ctrlKey;if(n.choosing)return{kind:"lasso",points:[h],pixel:h};if(s.mode==="sele\
 ct"||e.altKey)return{kind:"select",pixel:h,add:e.shiftKey||e.ctrlKey};if(s.mode==="edit"){let d=e.button===2,u=a.take(t,
 d);return u||d?u:{kind:"select",pixel:h,add:!1}}if(s.mode==="brush"||s.mode==="erase"){let d=s.mode==="brush"!==l;return{
-kind:"stroke",points:[L(h)],radius:s.radius/o.scale,add:d}}return e.pointerType==="touch"&&(this.#e=setTimeout(()=>{s.drag?.
+kind:"stroke",points:[$(h)],radius:s.radius/o.scale,add:d}}return e.pointerType==="touch"&&(this.#e=setTimeout(()=>{s.drag?.
 kind!=="click"||s.drag.box||(s.drag=null,navigator.vibrate?.(15),r.click(h,0))},ne)),{kind:"click",start:t,pixel:h,label:l?
 0:s.sign,box:null}}#r(t){let{state:e,view:s,hover:o,painter:n}=this.page,r=this.#s(t),a=this.#t.get(t.pointerId);if(e.mouse=
 t.pointerType==="touch"?null:r,!a){e.cursor=null,o.at(e.image?s.toPixel(r):null),(e.mode==="brush"||e.mode==="erase")&&n.
 paint();return}e.drag?.kind==="pinch"&&this.#l(t.pointerId,a,r),this.#t.set(t.pointerId,r),!(!e.drag||!e.image)&&(this.#a(
 e.drag,a,r),n.paint())}#a(t,e,s){let{state:o,view:n}=this.page;if(o.image){if(t.kind==="pan")n.move(s[0]-e[0],s[1]-e[1]);else if(t.
-kind==="stroke"){let r=n.toCss(t.points[t.points.length-1]);if(Math.hypot(s[0]-r[0],s[1]-r[1])<2)return;t.points.push(L(
+kind==="stroke"){let r=n.toCss(t.points[t.points.length-1]);if(Math.hypot(s[0]-r[0],s[1]-r[1])<2)return;t.points.push($(
 n.toPixel(s)))}else if(t.kind==="lasso"){let r=n.toCss(t.points[t.points.length-1]);Math.hypot(s[0]-r[0],s[1]-r[1])>3&&t.
 points.push(n.toPixel(s))}else if(t.kind==="vertex")this.page.editor.move(t.ring,t.vertex,n.toPixel(s));else if(t.kind===
-"click"){let r=Math.hypot(s[0]-t.start[0],s[1]-t.start[1])>oe;r&&clearTimeout(this.#e),(r||t.box)&&(t.box=I(j(t.pixel,o.
+"click"){let r=Math.hypot(s[0]-t.start[0],s[1]-t.start[1])>oe;r&&clearTimeout(this.#e),(r||t.box)&&(t.box=z(j(t.pixel,o.
 image),j(n.toPixel(s),o.image)))}}}#h(t,e){let{state:s,kernel:o,actions:n,painter:r}=this.page;if(!this.#t.delete(t.pointerId))
 return;clearTimeout(this.#e);let{drag:a}=s;if(a?.kind==="pinch"){this.#t.size||(s.drag=null);return}s.drag=null,s.gone&&
 o.send("hello"),a&&s.usable&&!e&&(a.kind==="stroke"?n.stroke(a.points,a.radius,a.add):a.kind==="click"&&a.box?n.box(a.box):
@@ -422,10 +425,10 @@ c("small"),this.title=c("button","samjax-title",{type:"button"},[this.name,this.
 click",()=>this.page.act("images")),this.ahead=c("span","samjax-ahead",{"aria-hidden":"true"});let e=this.button("next-i\
 mage");e.append(this.ahead),this.node=c("div","samjax-bar",{role:"toolbar","aria-label":"Annotation"},[c("div","samjax-g\
 roup samjax-images",{},[this.button("previous-image"),this.title,e,this.button("images")]),...re.map(s=>{let o=y.filter(
-n=>n.group===s);return c("div","samjax-group",{},o.map(n=>this.button(n.id)))})])}button(t){let{title:e,keys:s,shown:o}=R(
+n=>n.group===s);return c("div","samjax-group",{},o.map(n=>this.button(n.id)))})])}button(t){let{title:e,keys:s,shown:o}=I(
 t),n=c("button","samjax-button",{type:"button","data-action":t,title:`${e} (${V({keys:s,shown:o})})`,"aria-label":e});return n.
 innerHTML=N(t),n.addEventListener("click",()=>this.page.act(t)),this.#t.set(t,n),n}refresh(){let{page:t}=this,{told:e}=t.
-state;for(let[l,d]of this.#t){let{pressed:u,enabled:p}=R(l);u&&d.setAttribute("aria-pressed",String(u(t))),p&&e&&(d.disabled=
+state;for(let[l,d]of this.#t){let{pressed:u,enabled:p}=I(l);u&&d.setAttribute("aria-pressed",String(u(t))),p&&e&&(d.disabled=
 !p(t))}if(!e)return;let{index:s,count:o,name:n,next:r,done:a}=e.image;g(this.name,n),g(this.progress,`${s+1} of ${o}, ${a}\
  done`),this.title.title=`${n}: image ${s+1} of ${o}, ${a} done. List of images (I)`,this.ahead.dataset.phase=r??"";let h=this.#t.
 get("next-image");h&&(h.title=`Next image (Page down)${r?`: ${r}`:""}`),this.#t.get("automatic")?.style.setProperty("--s\
@@ -438,7 +441,7 @@ ata-state":"loading","data-decoded":"0","data-image":"","data-objects":"0","data
 -sent":"0","data-automatic":"","data-lm-suppress-shortcuts":"true","data-jp-suppress-context-menu":""});constructor(t,e){
 this.model=t,this.actions=new D(this),this.hover=new q(this),this.automatic=new U(this),this.editor=new K(this),this.images=
 new Y(this),this.exporter=new H(this),this.toolbar=new st(this),this.review=new tt(this),this.candidates=new W(this),this.
-classes=new Z(this),this.objects=new X(this),this.help=Rt(this),this.stage=c("div","samjax-stage",{},[this.canvas,this.veil,
+classes=new Z(this),this.objects=new X(this),this.help=It(this),this.stage=c("div","samjax-stage",{},[this.canvas,this.veil,
 this.images.node,this.automatic.node,this.exporter.node,this.help]),this.#t(e),this.painter=new F(this),this.pointer=new Q(
 this),this.keyboard=new J(this),this.kernel=new G(this),this.#i(),this.#s(),this.kernel.send("hello")}#t(t){this.root.style.
 setProperty("--sj-height",`${this.model.get("height")??560}px`);let e=c("div","samjax-line",{"aria-live":"polite",role:"\
@@ -460,7 +463,7 @@ activeElement:t}=this.root.getRootNode();t&&this.root.contains(t)&&lt(t)||this.f
 refresh(),o&&(e.dataset.image=String(o.image.index),e.dataset.objects=String(o.objects.length),e.dataset.active=o.active===
 null?"":String(o.active),this.say(o.status.text,o.status.level),this.actions.sliding||this.threshold?.set(o.threshold),this.
 images.refresh(),this.classes.refresh(),this.objects.refresh(),this.candidates.refresh(),this.review.refresh())}say(t,e="\
-info"){g(this.status,t),this.root.dataset.level=e,this.status.title=t}act(t){this.run(R(t),"")}run(t,e){(t.enabled?.(this)??
+info"){g(this.status,t),this.root.dataset.level=e,this.status.title=t}act(t){this.run(I(t),"")}run(t,e){(t.enabled?.(this)??
 !0)&&t.run(this,e),this.refresh(),this.painter.paint()}escape(){let{state:t}=this;this.help.hidden=!0,this.automatic.picking=
 !1,this.images.node.hidden||this.images.toggle(),this.exporter.node.hidden||this.exporter.toggle(),t.selected.clear(),t.
 drag=t.corner=t.cursor=t.preview=null}setRadius(t){this.state.radius=Math.min(80,Math.max(2,t)),this.radius?.set(this.state.
