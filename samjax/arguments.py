@@ -7,9 +7,6 @@ import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-import numpy as np
-from jaxtyping import Float64
-
 from samjax.errors import PromptError, SamjaxError
 
 
@@ -97,62 +94,17 @@ def texts(values: Any, name: str, error: type[SamjaxError] = PromptError) -> tup
     Raises:
         error: no list, or one that holds anything else.
     """
-    several = isinstance(values, Iterable) and not isinstance(values, (str, bytes))
-    found = tuple(values) if several else (None,)
+    found = (None,) if isinstance(values, (str, bytes)) else _listed(values)
     if not all(isinstance(text, str) for text in found):
         raise error(f"{name} is {shown(values)}: pass a list of texts")
     return found
 
 
-def array(
-    values: Any, name: str, error: type[SamjaxError] = PromptError, *, real: bool = False
-) -> np.ndarray:
-    """Return what NumPy makes of values, of whatever shape; with ``real`` of real numbers or bools.
-
-    Raises:
-        error: rows of different lengths, or other types.
-    """
+def _listed(values: Any) -> tuple[Any, ...]:
     try:
-        found = np.asarray(values)
-    except (TypeError, ValueError, OverflowError):
-        message = f"{name} are not a rectangular array of numbers: {shown(values)}"
-        raise error(message) from None
-    numbers = found.dtype.kind in "biuf" or found.dtype.type.__module__ == "ml_dtypes"
-    if real and not numbers:
-        raise error(f"{name} is of dtype {found.dtype}: pass real numbers or bools")
-    return found
-
-
-def number_array(
-    values: Any, name: str, error: type[SamjaxError] = PromptError
-) -> Float64[np.ndarray, "*shape"]:
-    """Return finite numbers as an array of float64.
-
-    Raises:
-        error: no numbers, rows of different lengths, NaN or infinity.
-    """
-    try:
-        found = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        message = f"{name} are not a rectangular array of numbers: {shown(values)}"
-        raise error(message) from None
-    if not np.isfinite(found).all():
-        raise error(f"{name} hold NaN or infinite values: {shown_array(found)}")
-    return found
-
-
-def rows(
-    values: Any, name: str, width: int, error: type[SamjaxError] = PromptError
-) -> Float64[np.ndarray, "n _"]:
-    """Return finite numbers as rows of ``width``; one row alone may be flat.
-
-    Raises:
-        error: no such rows.
-    """
-    found = number_array(values, name, error)
-    if found.ndim == 0 or found.size % width:
-        raise error(f"{name} have shape {found.shape}: pass N x {width}")
-    return found.reshape(-1, width)
+        return tuple(values)
+    except TypeError:  # an array without dimensions says that it can be iterated
+        return (None,)
 
 
 def several(values: Any, name: str, of: str, error: type[SamjaxError] = PromptError) -> Any:
@@ -223,12 +175,6 @@ def shown(value: Any) -> str:
     except Exception:  # a whole number of thousands of digits; a class of somebody else
         return f"of type {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def shown_array(values: np.ndarray) -> str:
-    """Return the beginning of an array as text."""
-    text = str(values.ravel()[:8].tolist())
-    return text if values.size <= 8 else f"{text[:-1]}, ...]"
 
 
 def _check_range(

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from numpy.typing import ArrayLike
 
-from samjax.arguments import array, several
+from samjax.arguments import several
+from samjax.array_arguments import array
 from samjax.embedding import ImageEmbedding
 from samjax.engine.prompts import blocks, check_boxes, check_masks, check_points, pack
 from samjax.engine.segmenter import Segmenter

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
-from samjax.arguments import RealNumber, array, instance, number_array, several
+from samjax.arguments import RealNumber, instance, several
+from samjax.array_arguments import array, number_array
 from samjax.embedding import ImageEmbedding, read_embedding, write_embedding
 from samjax.engine.registry import Model, as_segmenter
 from samjax.errors import MigrationError, PromptError

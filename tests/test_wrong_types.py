@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
 from PIL import Image
 
 import samjax
@@ -27,6 +29,32 @@ def test_wrong_types_are_told(tmp_path):
     assert found["tried"] > 2000
     assert found["problems"] == []
     assert (found["left"], found["objects"]) == ([], 1)
+
+
+_EMPTY, _ALONE = np.zeros((0, 2)), np.array("a")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda sam, _: samjax.SamAutomaticMaskGenerator(sam, points_per_side=10**400),
+        lambda sam, _: samjax.SamAutomaticMaskGenerator(sam, points_per_side=2**63),
+        lambda _, image: samjax.overlay(image, _EMPTY),
+        lambda _, image: samjax.show(image, np.ones((1, 48, 70), bool), scores=_ALONE),
+        lambda sam, image: samjax.Annotator(sam, [image], labels=_ALONE),
+        lambda sam, image: samjax.segment_text(sam, image, _ALONE),
+        lambda *_: samjax.load(_EMPTY),
+        lambda *_: samjax.ModelSpec(_EMPTY).check(),
+    ],
+)
+def test_numbers_and_arrays_of_impossible_sizes(call, embedded):
+    with pytest.raises(samjax.SamjaxError, match=r"^[^\n]+$"):
+        call(embedded, drawn_image(48, 70))
+
+
+def test_no_masks_are_drawn_as_none():
+    image = drawn_image(48, 70)
+    assert samjax.overlay(image, np.zeros((0, 48, 70), bool)).shape == image.shape
 
 
 def test_the_check_sees_what_is_no_error_of_samjax():

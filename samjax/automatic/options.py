@@ -161,7 +161,7 @@ class AutomaticOptions:
         if value is None and "None" in kind:
             return
         if kind.startswith("int"):
-            object.__setattr__(self, option.name, whole_number(value, option.name))
+            object.__setattr__(self, option.name, whole_number(value, option.name, most=2**31))
         elif kind.startswith("float"):
             object.__setattr__(self, option.name, real_number(value, option.name))
 

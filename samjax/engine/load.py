@@ -52,7 +52,7 @@ def check_source(source: str | os.PathLike[str]) -> None:
     Raises:
         CheckpointError: no such name or path, or an address that is not well-formed.
     """
-    if source == EMBEDDED or (isinstance(source, str) and sources.check_address(source)):
+    if isinstance(source, str) and (source == EMBEDDED or sources.check_address(source)):
         return
     path = given_path(source, CheckpointError)
     if not os.fspath(source):

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from numpy.typing import ArrayLike
 
-from samjax.arguments import array, number_array, shown_array
+from samjax.array_arguments import array, number_array, shown_array
 from samjax.errors import PromptError
 from samjax.image.read import scale_coords
 from samjax.model.prompt_encoder import (

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float32, Shaped
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from samjax.arguments import array, real_number, whole_number
+from samjax.arguments import real_number, whole_number
+from samjax.array_arguments import array
 from samjax.bilinear import Band, bilinear_rows
 from samjax.errors import PromptError
 

@@ -40,6 +40,8 @@ def listed(masks: Masks) -> list[Any]:
             f"masks are {type(masks).__name__} of shape {array.shape}: pass an H x W array, "
             "a stack, or a list of masks, run lengths or records"
         )
+    if 0 in array.shape[-2:]:
+        raise AnnotationError(f"masks have shape {array.shape}: pass masks of the image's size")
     return list(array.reshape(-1, *array.shape[-2:]))
 
 
@@ -91,7 +93,8 @@ def check_count(masks: Sequence[Any], **given: Any) -> None:
     for name, values in given.items():
         if values is None:
             continue
-        if not hasattr(values, "__len__") or isinstance(values, (str, bytes, dict)):
+        alone = isinstance(values, (str, bytes, dict)) or getattr(values, "ndim", 1) == 0
+        if alone or not hasattr(values, "__len__"):
             raise AnnotationError(f"{name} is {shown(values)}: pass a list, one for each mask")
         if len(values) != len(masks):
             raise AnnotationError(f"{len(masks)} masks but {len(values)} {name}: pass one per mask")

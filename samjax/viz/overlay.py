@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Num, UInt8
 from numpy.typing import ArrayLike
 from PIL import Image, ImageFilter
 
-from samjax.arguments import number_array, real_number, rows, several, shown, shown_array
+from samjax.arguments import real_number, several, shown
+from samjax.array_arguments import number_array, rows, shown_array
 from samjax.errors import AnnotationError, ImageError, PromptError
 from samjax.image.read import read_image
 from samjax.masks.regions import mask_box

@@ -20,7 +20,8 @@ from jaxtyping import Bool, UInt8
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from samjax.arguments import number_array, real_number, rows, whole_number
+from samjax.arguments import real_number, whole_number
+from samjax.array_arguments import number_array, rows
 from samjax.errors import AnnotationError, ImageError
 from samjax.files import given_path, protecting, replacing
 from samjax.image.read import read_image, resize, resize_longest_side

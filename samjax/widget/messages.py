@@ -204,7 +204,8 @@ def check_names(names: Any) -> list[str]:
     Raises:
         PromptError: none, one text instead of a list, or the same twice.
     """
-    given = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else []
+    alone = isinstance(names, str) or getattr(names, "ndim", 1) == 0
+    given = [] if alone or not isinstance(names, Iterable) else list(names)
     if not given:
         raise PromptError(f"labels is {shown(names)}: pass a list of names, such as ['cat', 'dog']")
     checked = [check_name(name) for name in given]

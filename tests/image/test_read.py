@@ -384,3 +384,19 @@ def test_integer_coordinates_and_boxes():
     np.testing.assert_array_equal(moved, corners.ravel())
     assert apply_boxes(np.zeros((0, 4)), (10, 20), 64).shape == (0, 4)
     assert apply_boxes(np.zeros((2, 3, 4)), (10, 20), 64).shape == (2, 3, 4)
+
+
+def test_a_row_that_pillow_cannot_hold_is_told(tmp_path):
+    """Pillow's own error is one of memory, whatever is free."""
+    path = tmp_path / "wide.png"
+    header = struct.pack(">IIBBBBB", 10**9, 1, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", b""), (b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
+    with pytest.raises(ImageError, match="1000000000 x 1 pixels are more than the limit"):
+        read_image(path)
