@@ -41,10 +41,6 @@ _EMPTY, _ALONE = np.zeros((0, 2)), np.array("a")
         lambda sam, _: samjax.SamAutomaticMaskGenerator(sam, points_per_side=2**63),
         lambda _, image: samjax.overlay(image, _EMPTY),
         lambda _, image: samjax.show(image, np.ones((1, 48, 70), bool), scores=_ALONE),
-        lambda sam, image: samjax.Annotator(sam, [image], labels=_ALONE),
-        lambda sam, image: samjax.segment_text(sam, image, _ALONE),
-        lambda *_: samjax.load(_EMPTY),
-        lambda *_: samjax.ModelSpec(_EMPTY).check(),
     ],
 )
 def test_numbers_and_arrays_of_impossible_sizes(call, embedded):

@@ -192,7 +192,7 @@ def test_other_results_and_wrong_images_are_refused(boxes, tmp_path, sam):
     run(overwrite=True)
     with pytest.raises(AnnotationError, match="made with other settings"):
         run(normalised=True)
-    with pytest.raises(AnnotationError, match="pass a number from 0 to 1"):
+    with pytest.raises(AnnotationError, match="pass a score from 0 to 1"):
         run(review_below=2)
     Image.new("RGB", (9, 9)).save(tmp_path / "images/a.png")
     (tmp_path / "images/c.png").write_bytes(b"no picture")

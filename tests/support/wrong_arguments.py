@@ -27,12 +27,14 @@ HUGE, LONG = 10**400, 10**5000  # more than a float holds, and than Python write
 NO_REAL = ["4", "a", b"4", None, [1], {}, float("nan"), float("inf"), HUGE, -LONG, True, 1j]
 NO_WHOLE = [*NO_REAL[:8], 1.5, 4.0, True, np.float32(4), np.array([4, 5])]
 NO_FLAG = ["yes", 1, None, [True], 0.0]
-NO_PATH = [5, None, b"x", ["x"], "a\0b", "\ud800.png", "~nobody-of-this-name/x.png"]
+ODD = [np.zeros((0, 2)), np.array("a")]
+NO_PATH = [5, None, b"x", ["x"], "a\0b", "\ud800.png", "~nobody-of-this-name/x.png", *ODD]
 NO_NUMBERS = ["a", b"a", {}, {1: 2}, object(), [None], ["a"], [[1], [1, 2]], [1j], [HUGE], {1, 2}]
 NO_IMAGE = [
     *(5, None, [], {}, "a\0b", object(), b"abc", True, 1.5, "absent.png", ".", 1j, (), {1}),
     *(np.zeros(3), np.zeros((2, 2, 7)), np.zeros((0, 0, 3)), np.array(["a"]), np.array(None)),
     *(np.zeros((2, 2, 3), complex), np.full((2, 2), np.nan), np.array([[object()]]), print, int),
+    *ODD,
     *([[1, 2], [3]], np.zeros((1, 1, 1, 1)), range(3), Path("absent.png"), "", b""),
 ]
 SIZE = (48, 70)
