@@ -121,6 +121,7 @@ def main(arguments: list[str]) -> None:
     module, path, *rest = arguments
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    sys.stdout.reconfigure(line_buffering=True)  # the last line of the log is the last one said
     task = pickle.loads(Path(path).read_bytes())  # written by the runner a moment ago
     if rest:
         importlib.import_module(module).prepare(task)
