@@ -26,6 +26,7 @@ from samjax.commands.messages import (
     print_rows,
     quiet_pipe,
     warnings_in_one_line,
+    without_half_made_bars,
 )
 from samjax.commands.models import download, lock, models
 from samjax.commands.options import (
@@ -320,6 +321,8 @@ def info() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's own) and return its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is None:
+        sys.unraisablehook = without_half_made_bars(sys.unraisablehook)
     try:
         with warnings_in_one_line():
             code = get_command(app).main(

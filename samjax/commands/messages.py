@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 import typer
 
@@ -22,6 +22,22 @@ def print_rows(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {printable(value)}")
+
+
+def without_half_made_bars(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a ``sys.unraisablehook`` that leaves out progress bars interrupted as they were made.
+
+    tqdm closes them as they are freed, and prints a traceback where there is nothing to close.
+
+    Args:
+        hook: hears of everything else.
+    """
+
+    def filtered(problem: Any, /) -> None:
+        if getattr(problem.object, "__qualname__", "") != "tqdm.__del__":
+            hook(problem)
+
+    return filtered
 
 
 @contextmanager

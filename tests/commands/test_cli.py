@@ -9,16 +9,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
 import samjax
 from samjax.checkpoint import convert, describe
 from samjax.checkpoint import download as hub
 from samjax.cli import main
 from samjax.commands import info, request, results, segment
+from samjax.commands.messages import without_half_made_bars
 from samjax.engine import devices, spec
 from samjax.engine.load import embedded_path, load
 from samjax.errors import PromptError
@@ -609,3 +612,12 @@ def test_a_reader_that_goes_away_is_no_error():
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_an_interrupt_as_a_progress_bar_is_made_prints_nothing_of_it():
+    heard: list[object] = []
+    filtered = without_half_made_bars(heard.append)
+    filtered(SimpleNamespace(object=tqdm.__del__))
+    assert heard == []
+    filtered(other := SimpleNamespace(object=test_help_imports_nothing_heavy))
+    assert heard == [other]
