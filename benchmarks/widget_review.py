@@ -83,12 +83,22 @@ class Reviewer(Person):
     clicks = 0
 
     def correct(self, good: np.ndarray) -> None:
-        """Click where most is missing, or right-click where most is too much."""
-        for _ in range(CLICKS):
+        """Click where most is missing, or right-click where most is too much.
+
+        A click that made the mask worse is taken back, and the mask left as it was.
+        """
+        before = 0.0
+        for number in range(CLICKS + 1):
             runs = np.array(self.annotator.root.evaluate(RUNS), np.uint32)
             mask = runs_to_mask(runs, good.shape)
-            if mask_iou(mask, good) >= ENOUGH:
+            iou = float(mask_iou(mask, good))
+            if iou < before:
+                with self._answered():
+                    self.key("z")
                 return
+            if iou >= ENOUGH or number == CLICKS:
+                return
+            before = iou
             depth = ndimage.distance_transform_edt(mask ^ good)
             y, x = np.unravel_index(np.argmax(depth), good.shape)
             with self._answered():

@@ -163,9 +163,8 @@ def test_a_lasso_adds_the_shown_masks_inside_and_one_undo_takes_them_back(
 
 
 def test_a_click_picks_the_mask_there_and_a_hidden_one_is_not_picked(opened, annotator) -> None:
-    x, y = DISCS[5]
-    number = annotator.root.evaluate("(root, p) => root.samjaxPage.automatic.at(p)", [x, y])
-    assert number
+    there = "(root, at) => at.find((pixel) => root.samjaxPage.automatic.at(pixel))"
+    x, y = annotator.root.evaluate(there, [list(disc) for disc in DISCS])
     with annotator.painted():
         annotator.click(x, y)
     opened.python(f"assert len(a.masks) == 1 and a.masks[0][{y}, {x}]")

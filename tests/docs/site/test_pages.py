@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import matplotlib.cbook
@@ -97,7 +98,8 @@ MAKING = ("thousand_images", "correct_masks")
 def test_snippets_run(page: Path, desk: Path) -> None:
     if page.stem in MAKING:
         shutil.rmtree(desk / "photos")
-    environment = {**os.environ, "PYTHONPATH": str(DOCS.parent), "MPLBACKEND": "agg"}
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(DOCS.parent), "MPLBACKEND": "agg"}
     said = run_page(page, desk, environment)
     assert "Traceback" not in said
 
