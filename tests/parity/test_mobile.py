@@ -192,7 +192,7 @@ def test_written_files_load_into_the_official_class(made, tmp_path):
 
 
 def epsilon(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(tiny_vit, "_BATCH_NORM_EPS", 1e-3)
+    patch.setattr(tiny_vit, "BATCH_NORM_EPS", 1e-3)
 
 
 def rows_for_columns_of_biases(patch: pytest.MonkeyPatch) -> None:
@@ -266,6 +266,6 @@ def test_small_difference_of_epsilon_is_noticed():
     run(Ledger())
     ledger = Ledger(strict=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiny_vit, "_BATCH_NORM_EPS", 1e-6)
+        patch.setattr(tiny_vit, "BATCH_NORM_EPS", 1e-6)
         run(ledger)
     assert ledger.violations()
