@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page
 
-from tests.support.browser.pages import AnnotatorPage, NotebookPage, write_notebook
+from tests.support.browser.pages import AnnotatorPage, NotebookPage, opened_notebook
 
 CELL = """
 import samjax
@@ -65,12 +65,8 @@ def opened(module_page: Page, lab) -> Iterator[NotebookPage]:
     """Open one notebook for all tests here."""
     dots(50)[0].save(lab[2] / "dots.png")
     dots(20)[0].save(lab[2] / "other.png")
-    write_notebook(lab[2] / "annotating.ipynb", [CELL])
-    notebook = NotebookPage(module_page, lab, "annotating.ipynb")
-    notebook.run_all()
-    notebook.annotator().wait_ready()
-    yield notebook
-    notebook.close()
+    with opened_notebook(module_page, lab, "annotating", CELL) as notebook:
+        yield notebook
 
 
 @pytest.fixture

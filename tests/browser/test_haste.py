@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
-from tests.support.browser.pages import AnnotatorPage, NotebookPage, write_notebook
+from tests.support.browser.pages import AnnotatorPage, NotebookPage, opened_notebook
 from tests.support.models import drawn_image
 
 CELL = """
@@ -24,12 +24,8 @@ def opened(module_page: Page, lab) -> Iterator[NotebookPage]:
     """One notebook for all tests here: opening it is most of the time."""
     for name in ("first.png", "second.png"):
         Image.fromarray(drawn_image(160, 200)).save(lab[2] / name)
-    write_notebook(lab[2] / "haste.ipynb", [CELL])
-    notebook = NotebookPage(module_page, lab, "haste.ipynb")
-    notebook.run_all()
-    notebook.annotator().wait_ready()
-    yield notebook
-    notebook.close()
+    with opened_notebook(module_page, lab, "haste", CELL) as notebook:
+        yield notebook
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
-from tests.support.browser.pages import AnnotatorPage, NotebookPage, write_notebook
+from tests.support.browser.pages import AnnotatorPage, NotebookPage, opened_notebook
 from tests.support.models import drawn_image
 
 CELL = """
@@ -24,12 +24,8 @@ RESET = "for e in a.prompts: a.delete(e['id'])\na.label('cat')\na.set_threshold(
 def opened(module_page: Page, lab) -> Iterator[NotebookPage]:
     """One notebook for all tests here: opening it is most of the time."""
     Image.fromarray(drawn_image(160, 200)).save(lab[2] / "keys.png")
-    write_notebook(lab[2] / "keys.ipynb", [CELL])
-    notebook = NotebookPage(module_page, lab, "keys.ipynb")
-    notebook.run_all()
-    notebook.annotator().wait_ready()
-    yield notebook
-    notebook.close()
+    with opened_notebook(module_page, lab, "keys", CELL) as notebook:
+        yield notebook
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.test_annotating import dots
-from tests.support.browser.pages import AnnotatorPage, NotebookPage, write_notebook
+from tests.support.browser.pages import AnnotatorPage, NotebookPage, opened_notebook
 
 CELL = """
 import samjax
@@ -22,12 +22,8 @@ a
 def opened(module_page: Page, lab) -> Iterator[NotebookPage]:
     """Open an image with eighty classes."""
     dots(2)[0].save(lab[2] / "many.png")
-    write_notebook(lab[2] / "panels.ipynb", [CELL])
-    notebook = NotebookPage(module_page, lab, "panels.ipynb")
-    notebook.run_all()
-    notebook.annotator().wait_ready()
-    yield notebook
-    notebook.close()
+    with opened_notebook(module_page, lab, "panels", CELL) as notebook:
+        yield notebook
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 import samjax
 from tests.browser.test_annotating import agree
 from tests.browser.test_keys import focused
-from tests.support.browser.pages import AnnotatorPage, NotebookPage, write_notebook
+from tests.support.browser.pages import AnnotatorPage, NotebookPage, opened_notebook
 from tests.support.browser.reference import exported, masks_of, near
 from tests.support.models import drawn_image
 
@@ -31,12 +31,8 @@ def opened(module_page: Page, lab) -> Iterator[NotebookPage]:
     """Open one notebook for all tests here."""
     for name, seed in (("first.png", 0), ("second.png", 1)):
         Image.fromarray(drawn_image(160, 200, seed=seed)).save(lab[2] / name)
-    write_notebook(lab[2] / "firefox.ipynb", [CELL])
-    notebook = NotebookPage(module_page, lab, "firefox.ipynb")
-    notebook.run_all()
-    notebook.annotator().wait_ready()
-    yield notebook
-    notebook.close()
+    with opened_notebook(module_page, lab, "firefox", CELL) as notebook:
+        yield notebook
 
 
 @pytest.fixture

@@ -167,3 +167,19 @@ class AnnotatorPage:
     def press(self, key: str) -> None:
         """Press a key with the canvas in focus."""
         self.canvas.press(key)
+
+
+@contextmanager
+def opened_notebook(
+    page: Page, lab: tuple[str, str, Path], name: str, cell: str
+) -> Iterator[NotebookPage]:
+    """Open a notebook of one cell that shows an annotator, and close it at the end.
+
+    Opening it is most of the time of a test: tests of a module share it.
+    """
+    path = write_notebook(lab[2] / f"{name}.ipynb", [cell])
+    notebook = NotebookPage(page, lab, path.name)
+    notebook.run_all()
+    notebook.annotator().wait_ready()
+    yield notebook
+    notebook.close()
