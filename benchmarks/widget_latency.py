@@ -16,23 +16,20 @@ Chromium.
 from __future__ import annotations
 
 import argparse
-import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw
 
 import samjax
 from benchmarks.commands import exit_code
-from benchmarks.files import write_json
+from benchmarks.files import check_json, write_json
 from benchmarks.jupyterlab import TALL, TIMEOUT, jupyterlab
-from samjax.files import made_folder
+from benchmarks.speed.machine import surroundings
 
 SIZE = (1024, 768)  # width, height in pixels
 
@@ -223,22 +220,12 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.clicks < 1:
         raise samjax.SamjaxError(f"--clicks {given.clicks}: at least 1")
-    if given.out is not None and given.out.is_dir():
-        raise samjax.SamjaxError(f"--out {given.out}: a folder: name a JSON file")
-    if given.out is not None:
-        made_folder(given.out.parent)
+    check_json(given.out)
     rows = {}
     for case, measured in measure(CASES, given.clicks, given.pause):
         rows[case.name] = report(case, measured)
         print(line(case, rows[case.name]), flush=True)
-    found = {
-        "clicks": given.clicks,
-        "cases": rows,
-        "model": repr(samjax.load()),
-        "device": f"{jax.devices()[0].device_kind} ({platform.machine()})",
-        "versions": {"samjax": samjax.__version__, "jax": jax.__version__},
-        "date": str(date.today()),
-    }
+    found = {"clicks": given.clicks, "cases": rows} | surroundings()
     if given.out is not None:
         write_json(given.out, found)
 

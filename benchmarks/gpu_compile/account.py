@@ -36,6 +36,7 @@ class Account:
     case: str
     model: str
     dtype: str
+    attention: str
     compile_s: float
     arguments_mb: float
     results_mb: float
@@ -84,10 +85,12 @@ def problems(found: Account) -> list[str]:
     return wrong
 
 
-def account(name: str, card: Card, case_name: str, model: str, dtype: str) -> tuple[Account, str]:
+def account(
+    name: str, card: Card, case_name: str, model: str, dtype: str, attention: str
+) -> tuple[Account, str]:
     """Compile a case for a card: the figures, and the optimized HLO."""
     case, config = CASES[case_name], getattr(SamConfig, model)()
-    function = lowered(card, case, model, dtype)
+    function = lowered(card, case, model, dtype, attention)
     before = cpu_seconds()
     compiled = function.compile(compiler_options=OPTIONS[card.platform])
     spent, memory, text = cpu_seconds() - before, compiled.memory_analysis(), compiled.as_text()
@@ -102,6 +105,7 @@ def account(name: str, card: Card, case_name: str, model: str, dtype: str) -> tu
         case=case_name,
         model=model,
         dtype=dtype,
+        attention=attention,
         compile_s=round(spent, 1),
         arguments_mb=round(memory.argument_size_in_bytes / 1e6, 1),
         results_mb=round(memory.output_size_in_bytes / 1e6, 1),
@@ -109,7 +113,7 @@ def account(name: str, card: Card, case_name: str, model: str, dtype: str) -> tu
         memory_mb=round(card.memory / 1e6),
         kernels=sum(k.times for k in found),
         fused=sum(k.times for k in found if k.fused_attention),
-        expected_fused=expected_fused(card, config, dtype) if case.of_encoder else 0,
+        expected_fused=(expected_fused(card, config, dtype, attention) if case.of_encoder else 0),
         gflop={kind: round(n / 1e9, 1) for kind, n in sorted(flops.items())},
         half_share=round(half / max(1, sum(flops.values())), 4),
         gb_moved=round(sum(k.bytes * k.times for k in found) / 1e9, 3),

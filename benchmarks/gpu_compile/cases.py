@@ -22,6 +22,7 @@ from samjax.image.preset import get_preset
 from samjax.masks.measure import canvas, measure
 from samjax.model.attention import ACCELERATOR_CHUNKS, Chunks, fused_size
 from samjax.model.config import ImageEncoderConfig, SamConfig
+from samjax.model.pallas_attention import suits
 from samjax.model.prompt_encoder import Prompts
 from samjax.model.sam import Sam
 
@@ -63,39 +64,53 @@ CASES = {
 }
 
 
-def chunks_of(card: Card, dtype: str) -> Chunks:
+def chunks_of(card: Card, dtype: str, attention: str = "auto") -> Chunks:
     """How samjax cuts the network's work there (``samjax.devices.chunks_for`` asks the card)."""
-    return replace(ACCELERATOR_CHUNKS, fused_width=0 if dtype == "float32" else card.fused_width)
+    half = dtype != "float32"
+    kernel = "pallas" if attention == "pallas" and half and card.capability >= (8, 0) else "none"
+    return replace(ACCELERATOR_CHUNKS, fused_width=card.fused_width if half else 0, kernel=kernel)
 
 
-def expected_fused(card: Card, config: SamConfig, dtype: str) -> int:
+def expected_fused(card: Card, config: SamConfig, dtype: str, attention: str = "auto") -> int:
     """Blocks of the image encoder whose attention must be fused there."""
     encoder = config.image_encoder
     assert isinstance(encoder, ImageEncoderConfig)
-    width, widest = encoder.width // encoder.num_heads, chunks_of(card, dtype).fused_width
+    width, chunks = encoder.width // encoder.num_heads, chunks_of(card, dtype, attention)
+
+    def fuses(side: int) -> bool:
+        written = chunks.kernel == "pallas" and side == encoder.grid and suits(width, side)
+        return written or fused_size(width, side) <= chunks.fused_width
+
     sides = (
         encoder.grid if i in encoder.global_blocks else encoder.window_size
         for i in range(encoder.depth)
     )
-    return sum(fused_size(width, side) <= widest for side in sides)
+    return sum(map(fuses, sides))
 
 
-def lowered(card: Card, case: Case, model: str, dtype: str) -> Any:
+def lowered(card: Card, case: Case, model: str, dtype: str, attention: str = "auto") -> Any:
     """The lowered function, as samjax's engine makes it."""
     config = getattr(SamConfig, model)()
     topology = {"target_config": card.description} if card.is_gpu else {}
     name = "card" if card.is_gpu else card.topology
     topology |= {"topology": card.topology} if card.is_gpu else {}
     device = topologies.get_topology_desc(name, platform=card.platform, **topology).devices[0]
+    chunks = chunks_of(card, dtype, attention)
     with pretending(card):
-        function, arguments = traceable(card, case, config, dtype, device)
+        function, arguments = traceable(case, config, dtype, device, chunks)
         return function.trace(*arguments).lower(lowering_platforms=(card.platform,))
 
 
 @contextmanager
 def pretending(card: Card) -> Iterator[None]:
-    """While it traces, JAX asks the GPU that is there for what fused attention may use."""
+    """While it traces, JAX asks the GPU that is there for what its kernels may use."""
     from jax._src.cudnn import fused_attention_stablehlo as fused
+    from jax._src.pallas.triton import gpu_info
+
+    major, minor = card.capability
+    kernels = gpu_info.GpuInfo(
+        gpu_version=None, arch_name=f"{major}.{minor}", compute_capability=10 * major + minor
+    )
 
     def parsed(text: str) -> tuple[int, ...]:
         return tuple(int(x) for x in text.split("."))
@@ -105,16 +120,19 @@ def pretending(card: Card) -> Iterator[None]:
         "check_compute_capability": lambda least: card.capability >= parsed(least),
         "is_cuda_compute_capability_equal": lambda exact: card.capability == parsed(exact),
     }
-    with mock.patch.multiple(fused, **answers):
+    with (
+        mock.patch.multiple(fused, **answers),
+        mock.patch.object(gpu_info, "get_gpu_info", return_value=kernels),
+    ):
         yield
 
 
 def traceable(
-    card: Card, case: Case, config: SamConfig, dtype: str, device: Any
+    case: Case, config: SamConfig, dtype: str, device: Any, chunks: Chunks
 ) -> tuple[Any, list[Any]]:
     """The function to compile, and the shapes of its arguments."""
     one, size, grid = SingleDeviceSharding(device), config.image_size, config.grid
-    chunks, low = chunks_of(card, dtype), config.low_res_size
+    low = config.low_res_size
     jit = partial(jax.jit, in_shardings=one, out_shardings=one)
     if case.of_encoder:
         structure, leaves = flat(_weightless(config, dtype).image_encoder)

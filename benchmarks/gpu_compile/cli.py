@@ -24,7 +24,7 @@ from benchmarks.gpu_compile.table import markdown
 from benchmarks.models import SIZES
 from benchmarks.speed.machine import commit, versions
 from benchmarks.speed.process import ROOT
-from samjax.engine.devices import DTYPES
+from samjax.engine.devices import ATTENTIONS, DTYPES
 from samjax.errors import SamjaxError
 from samjax.files import made_folder, replacing
 
@@ -46,22 +46,32 @@ WHEELS = {
 
 
 class Task(NamedTuple):
-    """A function to compile: names of card, case, model and dtype."""
+    """A function to compile: names of card, case, model, dtype and attention."""
 
     card: str
     case: str
     model: str
     dtype: str
+    attention: str = "auto"
+
+    @property
+    def title(self) -> str:
+        """Its names; how attention is done only where that is not as usual."""
+        return " ".join(self if self.attention != "auto" else self[:-1])
 
 
 def plan(
-    cards: Sequence[str], cases: Sequence[str], models: Sequence[str], dtype: str | None
+    cards: Sequence[str],
+    cases: Sequence[str],
+    models: Sequence[str],
+    dtype: str | None,
+    attention: str = "auto",
 ) -> Iterator[Task]:
     """Every function once: the decoder is the same in all models."""
     for card in cards:
         for case in cases:
             for model in models if CASES[case].of_encoder else models[:1]:
-                yield Task(card, case, model, dtype or CARDS[card].dtype)
+                yield Task(card, case, model, dtype or CARDS[card].dtype, attention)
 
 
 def require_compilers(cards: Sequence[str]) -> None:
@@ -127,6 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--case", nargs="+", choices=CASES, default=[*CASES])
     parser.add_argument("--model", nargs="+", choices=SIZES, default=["vit_b"])
     parser.add_argument("--dtype", choices=DTYPES, help="instead of each card's own")
+    parser.add_argument("--attention", choices=ATTENTIONS, default="auto", help="as of samjax.load")
     parser.add_argument("--out", type=Path, help="write FILE.json, and the table as FILE.md")
     parser.add_argument("--before", type=Path, help="an earlier FILE.json to stand beside")
     parser.add_argument("--hlo", type=Path, help="folder for the optimized programs")
@@ -141,14 +152,14 @@ def main(arguments: list[str] | None = None) -> int:
     hlo = made_folder(given.hlo).resolve() if given.hlo else None
     if given.out is not None:
         made_folder(given.out.parent)
-    tasks = list(plan(given.card, given.case, given.model, given.dtype))
+    tasks = list(plan(given.card, given.case, given.model, given.dtype, given.attention))
     records = []
     with tqdm(tasks, unit="function", disable=None) as bar:
         for task in bar:
-            bar.set_postfix_str(" ".join(task))
+            bar.set_postfix_str(task.title)
             records.append(compile_apart(task, given.timeout, hlo))
             for problem in records[-1]["problems"]:
-                tqdm.write(f"{' '.join(task)}: {problem}", file=sys.stderr)
+                tqdm.write(f"{task.title}: {problem}", file=sys.stderr)
     text = markdown(records, before)
     print(text)
     if given.out is not None:

@@ -17,6 +17,7 @@ SIZES = {
     **{"f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8, "u64": 8},
 }
 FUSED = "fused"  # the key of operations in fused attention, beside dtypes
+TRITON = "gpu.triton"  # the call of a kernel of Pallas
 _ARRAY = re.compile(rf"\b({'|'.join(SIZES)})\[([\d,]*)\](\{{[^}}]*\}})?")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
@@ -233,6 +234,9 @@ def _flops(
     if "fmha" in one.target:
         b, t, h, width = sides[0].dims
         return Counter({FUSED: 2 * b * h * t * sides[1].dims[1] * (width + sides[2].dims[3])})
+    if TRITON in one.target:  # pallas_attention: every query meets every key, twice
+        *lead, t, width = sides[0].dims
+        return Counter({FUSED: 4 * prod(lead) * t * t * width})
     if "matmul" in one.target or "gemm" in one.target:
         depth = prod(sides[0].dims[a] for a in one.numbers("lhs_contracting_dimensions"))
         return Counter({sides[0].dtype: 2 * depth * out})

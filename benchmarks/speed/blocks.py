@@ -89,9 +89,9 @@ def encoder_parts(sam: samjax.Segmenter, network: Sam) -> list[Part]:
             continue
         block, count = encoder.blocks[blocks[0]], len(blocks)
         attn, side = block.attn, block.attn.window
-        qkv = jax.jit(lambda x, attn=attn: attn.project(x))(x)
+        qkv = jax.jit(lambda x, attn=attn: attn.project(x, chunks))(x)
         parts += [
-            part(f"{kind}: norm, qkv", block, lambda m, x: m.attn.project(m.norm1(x)), x,
+            part(f"{kind}: norm, qkv", block, lambda m, x: m.attn.project(m.norm1(x), chunks), x,
                  times=count, flops=dense * 3 * d),
             part(f"{kind}: attention", attn, lambda m, *qkv: m.attend(*qkv, chunks), *qkv,
                  times=count, flops=2 * dense * side**2 + 2 * dense * side),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -93,4 +94,14 @@ def machine(device: jax.Device) -> dict[str, Any]:
         "device": device.device_kind,
         "os": platform.platform(),
         "load average before": load and [round(x, 2) for x in load],
+    }
+
+
+def surroundings() -> dict[str, Any]:
+    """Return what the benchmarks of the annotator were measured with, and when."""
+    return {
+        "model": repr(samjax.load()),
+        "device": f"{jax.devices()[0].device_kind} ({platform.machine()})",
+        "versions": versions(),
+        "date": date.today().isoformat(),
     }

@@ -15,8 +15,8 @@ from benchmarks.speed.task import Inputs, Task
 from samjax.checkpoint.formats.torch_writer import write_torch_file
 from samjax.checkpoint.parameters import to_official
 from samjax.errors import SamjaxError
+from samjax.image.longest_side import scale_coords
 from samjax.image.preset import get_preset, prepare
-from samjax.image.read import scale_coords
 from samjax.model.config import ImageEncoderConfig, SamConfig
 
 

@@ -31,8 +31,8 @@ from samjax.engine.measuring import Measuring, Started
 from samjax.engine.prompts import bucket
 from samjax.engine.registry import Model, as_segmenter
 from samjax.errors import PromptError
+from samjax.image.longest_side import scale_coords
 from samjax.image.preset import read_for
-from samjax.image.read import scale_coords
 from samjax.masks.nms import suppress
 from samjax.masks.regions import mask_box, remove_small_regions
 from samjax.masks.rle import (

@@ -11,6 +11,7 @@ import hashlib
 import os
 import platform
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,11 +27,19 @@ from samjax.arguments import shown
 from samjax.checkpoint.download import cache_folder
 from samjax.errors import DeviceError
 from samjax.files import given_path
-from samjax.model.attention import ACCELERATOR_CHUNKS, CPU_CHUNKS, Chunks, fused_attention
+from samjax.model.attention import (
+    ACCELERATOR_CHUNKS,
+    CPU_CHUNKS,
+    Chunks,
+    attend_added,
+    fused_attention,
+)
+from samjax.model.pallas_attention import attend_pallas
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
 DeviceChoice: TypeAlias = str | jax.Device | Sequence[str | jax.Device] | None
 PRECISIONS = ("highest", "high", "default")
+ATTENTIONS = ("auto", "pallas")
 _ALIASES = {"gpu": ("cuda", "rocm"), "cuda": ("gpu",), "rocm": ("gpu",)}
 
 
@@ -42,6 +51,16 @@ def check_precision(precision: str) -> None:
     """
     if precision not in PRECISIONS:
         raise DeviceError(f"precision {precision!r} is not known: use {', '.join(PRECISIONS)}")
+
+
+def check_attention(attention: str) -> None:
+    """Refuse an unknown implementation of attention.
+
+    Raises:
+        DeviceError: not one of ``ATTENTIONS``.
+    """
+    if attention not in ATTENTIONS:
+        raise DeviceError(f"attention {shown(attention)} is not known: use {', '.join(ATTENTIONS)}")
 
 
 COMPILATION_VARIABLE = "SAMJAX_COMPILATION_CACHE"
@@ -202,13 +221,47 @@ def compute_capability(device: Any) -> tuple[int, int]:
         return 0, 0
 
 
-def chunks_for(device: Any, dtype: np.dtype) -> Chunks:
-    """Return the chunks in which the network's work runs on a device."""
-    if device.platform == "cpu":
-        return CPU_CHUNKS
-    if compute_capability(device) >= (8, 0) and dtype != np.float32:
-        return replace(ACCELERATOR_CHUNKS, fused_width=_widest_fused(device, dtype.name))
-    return ACCELERATOR_CHUNKS
+def chunks_for(device: Any, dtype: np.dtype, attention: str = "auto") -> Chunks:
+    """Return the chunks in which the network's work runs on a device.
+
+    With ``attention`` "pallas" a kernel of samjax's own takes the global blocks. Where it cannot
+    run, a warning says why, and the work is done as without it.
+    """
+    chunks = CPU_CHUNKS if device.platform == "cpu" else ACCELERATOR_CHUNKS
+    able = compute_capability(device) >= (8, 0) and dtype != np.float32
+    if able:
+        chunks = replace(chunks, fused_width=_widest_fused(device, dtype.name))
+    if attention == "pallas":
+        reason = "it is written for NVIDIA GPUs from Ampere on, in bfloat16 or float16"
+        if able:
+            reason = _kernel_failure(device, dtype.name)
+        if not reason:
+            return replace(chunks, kernel="pallas")
+        warnings.warn(
+            f'attention="pallas" is not used on {device.platform} in {dtype.name}: {reason}',
+            UserWarning,
+            stacklevel=4,
+        )
+    return chunks
+
+
+@lru_cache
+def _kernel_failure(device: Any, dtype: str) -> str:
+    """Return why the attention kernel fails on a device, or gives wrong results; "" if neither."""
+    n, c = 16, 64
+    heads = [
+        np.random.default_rng(i).standard_normal((1, n * n, c)).astype(DTYPES[dtype])
+        for i in range(3)
+    ]
+    tables = [0.2 * np.random.default_rng(i).standard_normal((n, n, c)) for i in (3, 4)]
+    given = jax.device_put([*heads, *(t.astype(DTYPES[dtype]) for t in tables)], device)
+    try:
+        found = jax.jit(attend_pallas)(*given)
+        expected = jax.jit(attend_added, static_argnums=5)(*given, None)
+        gap = float(jnp.abs(found.astype(jnp.float32) - expected.astype(jnp.float32)).max())
+    except Exception as error:  # every layer of the stack raises its own kind
+        return f"it failed ({str(error).strip().splitlines()[0][:200] or type(error).__name__})"
+    return "" if gap < 0.05 else f"its results are off by {gap:.2g}"
 
 
 @lru_cache

@@ -25,6 +25,7 @@ from samjax.checkpoint.read import official_weights, read_checkpoint, read_weigh
 from samjax.engine.again import lasting
 from samjax.engine.devices import (
     DeviceChoice,
+    check_attention,
     check_precision,
     choose_devices,
     choose_dtype,
@@ -145,6 +146,7 @@ def load(
     *,
     dtype: str = "auto",
     precision: str = "highest",
+    attention: str = "auto",
     device: DeviceChoice = None,
     preprocess: str | None = None,
     base: str | os.PathLike[str] | Segmenter | None = None,
@@ -169,6 +171,10 @@ def load(
             the choice. "float32" with precision "highest" keeps the official numbers.
         precision: precision of float32 matrix products on GPU and TPU: "highest" (the official
             numbers), "high", "default" (may be TF32).
+        attention: "auto", or "pallas" for a kernel of samjax's own in the global blocks of the
+            image encoder, on NVIDIA GPUs from Ampere on. It has been compiled for them and tested
+            by interpretation, never run on one: where it fails, a warning says so once, and
+            "auto" is used.
         device: "cpu", "gpu", "gpu:1", "tpu", a jax.Device; None: JAX's first device; "all" or a
             list of devices: batches of images are spread over them.
         preprocess: preset for images: "sam", "medsam", "microsam", "samed" or "sammed2d"; None:
@@ -189,9 +195,10 @@ def load(
     Raises:
         CheckpointError: unreadable, unsafe, unsupported or incomplete checkpoint.
         DownloadError: weights that could not be fetched or verified, or that the lock refuses.
-        DeviceError: unknown dtype or precision, or no such device here.
+        DeviceError: unknown dtype, precision or attention, or no such device here.
     """
     check_precision(precision)
+    check_attention(attention)
     if preprocess is not None:
         get_preset(preprocess)
     keep_compiled()
@@ -231,6 +238,7 @@ def load(
         preset=preset,
         dtype=kind,
         precision=precision,
+        attention=attention,
         device=chosen,
         family=found.family,
         source=name,
@@ -244,6 +252,7 @@ def load(
                 "source": source,
                 "dtype": kind.name,
                 "precision": precision,
+                "attention": attention,
                 "device": device,
                 "preprocess": preset.name,
                 "base": base,

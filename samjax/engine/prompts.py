@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from samjax.array_arguments import array, number_array, shown_array
 from samjax.errors import PromptError
-from samjax.image.read import scale_coords
+from samjax.image.longest_side import scale_coords
 from samjax.model.prompt_encoder import (
     ABSENT,
     BOX_BOTTOM_RIGHT,

@@ -61,6 +61,7 @@ class Segmenter:
         dtype: dtype of the matrix products; sums, norms and softmax are float32.
         precision: precision of float32 matrix products on GPU and TPU; "highest" keeps the
             official numbers, "default" allows TF32.
+        attention: what ``load`` was asked for: "auto" or "pallas".
         device: device of the weights, of single images' encoding and of the prompts' decoding.
         devices: devices that encode batches of images; the first one is ``device``.
         family: family of the checkpoint, for example "official".
@@ -85,6 +86,7 @@ class Segmenter:
         preset: Preset,
         dtype: np.dtype,
         precision: str,
+        attention: str = "auto",
         device: jax.Device,
         family: str,
         source: str,
@@ -98,6 +100,7 @@ class Segmenter:
         remember_process()
         self.config: SamConfig = model.config
         self.preset, self.dtype, self.precision = preset, dtype, precision
+        self.attention = attention
         self.device, self.family, self.source, self.notes = device, family, source, notes
         self.devices = tuple(devices) or (device,)
         self.origin = origin
@@ -105,7 +108,7 @@ class Segmenter:
         self.images_at_once = images_at_once(device)
         self.automatic_thresholds = thresholds or AutomaticThresholds()
         self.model, self._dtype_chosen, self._arguments = model, dtype_chosen, arguments
-        self._chunks = chunks = chunks_for(device, dtype)
+        self._chunks = chunks = chunks_for(device, dtype, attention)
         encoder, self._encoder_leaves = flat(model.image_encoder)
         decoder, self._decoder_leaves = flat(model.decoder)
         self._encode = jax.jit(partial(encode, encoder, preset, precision, chunks))
@@ -139,6 +142,7 @@ class Segmenter:
             preset=self.preset,
             dtype=self.dtype,
             precision=self.precision,
+            attention=self.attention,
             device=self.device,
             family=self.family,
             source=self.source,
@@ -183,7 +187,8 @@ class Segmenter:
     def _products(self) -> str:
         """Return dtype and precision in words."""
         chosen = " (chosen for this device)" if self._dtype_chosen else ""
-        return f"{self.dtype.name}{chosen}, precision {self.precision}"
+        kernel = ", attention by the Pallas kernel" * (self._chunks.kernel == "pallas")
+        return f"{self.dtype.name}{chosen}, precision {self.precision}{kernel}"
 
     def encode(self, image: PreparedImage) -> ImageEmbedding:
         """Encode one prepared image.

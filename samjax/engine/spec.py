@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samjax.checkpoint.models_lock import read_lock
-from samjax.engine.devices import check_precision, choose_device, choose_dtype
+from samjax.engine.devices import check_attention, check_precision, choose_device, choose_dtype
 from samjax.engine.load import EMBEDDED, check_source, load
 from samjax.engine.segmenter import Segmenter
 from samjax.errors import CheckpointError, DownloadError
@@ -33,6 +33,7 @@ class ModelSpec:
         prefix: beginning of SAM's keys in a file of several models.
         ignore: names or patterns of weights that are not SAM's.
         lock: a lock file of ``samjax lock``, outside which nothing loads.
+        attention: "auto" or "pallas", see ``samjax.load``.
     """
 
     source: str = EMBEDDED
@@ -46,13 +47,14 @@ class ModelSpec:
     prefix: str | None = None
     ignore: tuple[str, ...] = ()
     lock: str | None = None
+    attention: str = "auto"
 
     def check(self) -> None:
         """Refuse what can be refused without downloading or reading a checkpoint.
 
         Raises:
-            SamjaxError: an unknown source, base, dtype, precision, device or preset, or a lock file
-            that cannot be read.
+            SamjaxError: an unknown source, base, dtype, precision, attention, device or preset, or
+            a lock file that cannot be read.
         """
         for source in (self.source, self.base):
             if source is not None:
@@ -60,6 +62,7 @@ class ModelSpec:
         if self.lock is not None:
             read_lock(given_path(self.lock, DownloadError))
         check_precision(self.precision)
+        check_attention(self.attention)
         choose_dtype(self.dtype, choose_device(self.device))
         if self.preprocess is not None:
             get_preset(self.preprocess)
@@ -80,6 +83,7 @@ class ModelSpec:
             self.source,
             dtype=self.dtype,
             precision=self.precision,
+            attention=self.attention,
             device=self.device,
             preprocess=self.preprocess,
             base=self.base,

@@ -127,7 +127,7 @@ class Graph:
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
             producer_name="samjax",
-            producer_version=about["samjax"],
+            producer_version=about.get("samjax", ""),
         )
         helper.set_model_props(made, about)
         self._onnx.checker.check_model(made)

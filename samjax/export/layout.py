@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samjax.arguments import whole_number
+from samjax.arguments import shown, whole_number
 from samjax.errors import ExportError
 from samjax.image.preset import Preset
 from samjax.model.config import SamConfig
@@ -31,6 +31,7 @@ LABEL_OFFSET = NOT_A_POINT - 1
 ABSENT_LABEL = LABEL_OFFSET - ABSENT
 
 MASKS = ("all", "best")
+MOST = 4096  # prompts, images or points of a call
 WEIGHTS = ("float32", "float16", "uint8")
 
 
@@ -61,8 +62,13 @@ class ExportOptions:
             ExportError: naming the option.
         """
         for name, number in (("batch", self.batch), ("points", self.points)):
-            if number is not None and whole_number(number, name, error=ExportError) < 1:
-                raise ExportError(f"{name} is {number}: give 1 or more, or None for any number")
+            if number is None:
+                continue
+            if not 1 <= whole_number(number, name, error=ExportError) <= MOST:
+                raise ExportError(
+                    f"{name} is {shown(number)}: give 1 to {MOST}, or None (--{name} any) for any "
+                    "number"
+                )
         for name, value, known in (
             ("masks", self.masks, MASKS),
             ("weights", self.weights, WEIGHTS),

@@ -6,6 +6,9 @@ number of points; the official one fixes the batch at 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from samjax.export.graph import Dimensions, Graph, host
@@ -27,6 +30,13 @@ from samjax.model.token_attention import Attention
 
 # Added to the scores of tokens that are masked out
 _MASKED = -1e9
+
+
+class CrossAttention(NamedTuple):
+    """Two functions as `attend`: tokens to pixels, and pixels to tokens."""
+
+    to_pixels: Callable[..., str]
+    to_tokens: Callable[..., str]
 
 
 def decoder_graph(
@@ -56,13 +66,13 @@ def decoder_graph(
     )
     original = g.input(SIZE_INPUT, (2,))
 
-    kinds = _kinds(g, labels)
-    sparse = _sparse(g, decoder.prompt_encoder, coords, kinds)
+    kinds = kinds_of(g, labels)
+    sparse = embedded_points(g, decoder.prompt_encoder, coords, kinds)
     dense = _dense(g, decoder.prompt_encoder, mask, has_mask)
-    positions = _image_positions(g, decoder.prompt_encoder.pe_layer, size)
+    positions = image_positions(g, decoder.prompt_encoder.pe_layer, size)
     bias = _token_bias(g, kinds, first_tokens(decoder.mask_decoder).shape[1])
-    masks, quality = _masks(
-        g, decoder.mask_decoder, size, embedding, positions, sparse, bias, dense
+    masks, quality = predicted_masks(
+        g, decoder.mask_decoder, size, embedding, positions, sparse, bias, dense, PROJECTED
     )
     count = config.mask_decoder.masks_given + 1
     if options.masks == "best":
@@ -82,14 +92,14 @@ def decoder_graph(
 # ------------------------------------------------------------------------------------ prompts
 
 
-def _kinds(g: Graph, labels: str) -> str:
+def kinds_of(g: Graph, labels: str) -> str:
     """Turn labels into kinds of tokens, (batch, points): -1 and -2 are behind the others."""
     whole = g.cast(labels, "int64")
     behind = g.op("Sub", g.constant(LABEL_OFFSET, "int64"), whole)
     return g.op("Where", g.op("Less", whole, g.constant(0, "int64")), behind, whole)
 
 
-def _sparse(g: Graph, encoder: PromptEncoder, coords: str, kinds: str) -> str:
+def embedded_points(g: Graph, encoder: PromptEncoder, coords: str, kinds: str) -> str:
     """Embed points and box corners, (batch, points, channels)."""
     centred = g.op("Add", coords, g.constant(0.5))
     position = _encode(g, encoder.pe_layer, g.scale(centred, 1 / encoder.image_size))
@@ -115,7 +125,7 @@ def _encode(g: Graph, layer: PositionalEncoding, xy: str) -> str:
     return g.op("Concat", g.op("Sin", angle), g.op("Cos", angle), axis=-1)
 
 
-def _image_positions(g: Graph, layer: PositionalEncoding, size: int) -> str:
+def image_positions(g: Graph, layer: PositionalEncoding, size: int) -> str:
     """Encode the pixels of the image embedding, (1, pixels, channels).
 
     From coordinates, which a runtime folds into a constant: smaller files.
@@ -155,17 +165,21 @@ def first_tokens(decoder: MaskDecoder) -> np.ndarray:
     return np.concatenate(own)[None]
 
 
-def _masks(
+def predicted_masks(
     g: Graph,
     decoder: MaskDecoder,
     size: int,
     embedding: str,
     positions: str,
     sparse: str,
-    bias: str,
+    bias: str | None,
     dense: str,
+    cross: CrossAttention,
 ) -> tuple[str, str]:
-    """Return low-res masks (batch, masks, m, m) and their predicted IoUs (batch, masks)."""
+    """Return low-res masks (batch, masks, m, m) and their predicted IoUs (batch, masks).
+
+    ``bias`` is added to the scores of the tokens as keys; None: all of them count alike.
+    """
     output = first_tokens(decoder)
     width, count = output.shape[2], len(decoder.output_hypernetworks_mlps)
     image = g.transpose(g.reshape(embedding, 0, 0, -1), 0, 2, 1)  # 1, pixels, channels
@@ -175,7 +189,7 @@ def _masks(
     image = g.op("Add", image, dense)
     sizes = g.op("Concat", g.size(sparse, 0), g.constant(output.shape[1:], "int64"), axis=0)
     tokens = g.op("Concat", g.op("Expand", g.constant(output), sizes), sparse, axis=1)
-    tokens, image = _transform(g, decoder.transformer, tokens, image, positions, bias)
+    tokens, image = _transform(g, decoder.transformer, tokens, image, positions, bias, cross)
 
     upscaled = upscale(g, decoder.output_upscaling, image)
     axis = g.constant([1], "int64")
@@ -209,33 +223,39 @@ def _token(g: Graph, tokens: str, index: int) -> str:
 
 
 def _transform(
-    g: Graph, layers: TwoWayTransformer, tokens: str, image: str, positions: str, bias: str
+    g: Graph,
+    layers: TwoWayTransformer,
+    tokens: str,
+    image: str,
+    positions: str,
+    bias: str | None,
+    cross: CrossAttention,
 ) -> tuple[str, str]:
     """Let tokens and image attend to each other in turn (TwoWayTransformer)."""
     start = tokens
     for layer in layers.layers:
         if layer.first:
-            tokens = _attend(g, layer.self_attn, tokens, tokens, tokens, bias)
+            tokens = attend(g, layer.self_attn, tokens, tokens, tokens, bias)
         else:
             x = g.op("Add", tokens, start)
-            seen = _attend(g, layer.self_attn, x, x, tokens, bias)
+            seen = attend(g, layer.self_attn, x, x, tokens, bias)
             tokens = g.op("Add", tokens, seen)
         tokens = g.norm(tokens, layer.norm1)
         positioned = g.op("Add", image, positions)
         x = g.op("Add", tokens, start)
-        seen = _attend(g, layer.cross_attn_token_to_image, x, positioned, image)
+        seen = cross.to_pixels(g, layer.cross_attn_token_to_image, x, positioned, image)
         tokens = g.norm(g.op("Add", tokens, seen), layer.norm2)
         hidden = g.op("Relu", g.linear(tokens, layer.mlp.lin1))
         tokens = g.norm(g.op("Add", tokens, g.linear(hidden, layer.mlp.lin2)), layer.norm3)
         x = g.op("Add", tokens, start)
-        marked = _attend(g, layer.cross_attn_image_to_token, positioned, x, tokens, bias)
+        marked = cross.to_tokens(g, layer.cross_attn_image_to_token, positioned, x, tokens, bias)
         image = g.norm(g.op("Add", image, marked), layer.norm4)
     x, positioned = g.op("Add", tokens, start), g.op("Add", image, positions)
-    seen = _attend(g, layers.final_attn_token_to_image, x, positioned, image)
+    seen = cross.to_pixels(g, layers.final_attn_token_to_image, x, positioned, image)
     return g.norm(g.op("Add", tokens, seen), layers.norm_final_attn), image
 
 
-def _attend(
+def attend(
     g: Graph, layer: Attention, queries: str, keys: str, values: str, bias: str | None = None
 ) -> str:
     """Attend with several heads; ``bias`` is added to the scores."""
@@ -256,6 +276,9 @@ def _attend(
     out = g.op("MatMul", g.op("Softmax", scores, axis=-1), v)
     out = g.reshape(g.transpose(out, 0, 2, 1, 3), 0, -1, layer.inner)
     return g.linear(out, layer.out_proj)
+
+
+PROJECTED = CrossAttention(attend, attend)
 
 
 # ------------------------------------------------------------------------------------- result

@@ -120,7 +120,7 @@ def check_target(
     ]
     check_outputs(each for _, each in named)
     for _, each in named:
-        if each.exists() and not overwrite:
+        if os.path.lexists(each) and not overwrite:
             raise ExportError(f"{each} exists: choose another name, or pass --overwrite")
         if each.is_dir():
             raise ExportError(f"{each} is a folder: choose another name")

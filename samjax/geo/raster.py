@@ -104,10 +104,30 @@ class Raster:
         self.size: tuple[int, int] = (dataset.width, dataset.height)
         self.transform = dataset.transform
         self.crs: str = dataset.crs.to_wkt() if dataset.crs else ""
+        self._check_place()
         self.bands = self._check_bands(bands)
         if any("complex" in dataset.dtypes[band - 1] for band in self.bands):
             raise RasterError(f"{name} holds complex values: write their magnitudes to a file")
         self.limits = self._check_stretch(stretch)
+
+    def _check_place(self) -> None:
+        """Refuse a transform without an area, and latitudes beyond the poles."""
+        t = self.transform
+        if not np.isfinite(tuple(t)).all() or t.determinant == 0:
+            raise RasterError(
+                f"{self._name}: its transform {tuple(t)[:6]} gives pixels no area: set the right "
+                "one (gdal_edit.py -a_ullr)"
+            )
+        if self._dataset.crs and self._dataset.crs.is_geographic:
+            width, height = self.size
+            unit, radians = self._dataset.crs.units_factor  # degrees, or grads
+            latitudes = [t.d * x + t.e * y + t.f for x in (0, width) for y in (0, height)]
+            pixel = abs(t.d) + abs(t.e)  # some grids have a pixel's centre at the pole
+            if max(map(abs, latitudes)) > np.pi / 2 / radians + pixel:
+                raise RasterError(
+                    f"{self._name}: latitudes from {min(latitudes):g} to {max(latitudes):g} "
+                    f"({unit}): give it the right coordinate system (gdal_edit.py -a_srs)"
+                )
 
     def _check_bands(self, bands: Any) -> tuple[int, ...]:
         count = self._dataset.count
@@ -120,8 +140,9 @@ class Raster:
                     "and blue, such as bands=(3, 2, 1)"
                 )
             return (1,) if count == 1 else (1, 2, 3)
-        chosen = (bands,) if not hasattr(bands, "__iter__") else tuple(bands)
-        if len(chosen) not in (1, 3) or not all(type(b) is int for b in chosen):
+        given = (bands,) if not hasattr(bands, "__iter__") else tuple(bands)
+        chosen = tuple(whole_number(band, "bands", error=RasterError) for band in given)
+        if len(chosen) not in (1, 3):
             raise RasterError(f"bands={bands!r}: give one band, or three as red, green and blue")
         if not all(1 <= b <= count for b in chosen):
             raise RasterError(
@@ -136,7 +157,7 @@ class Raster:
         try:
             limits = np.asarray(stretch, np.float64)
             limits = np.broadcast_to(limits, (len(self.bands), 2))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise RasterError(
                 f"stretch={stretch!r}: give (low, high), or one such pair for each band"
             ) from None
@@ -203,6 +224,8 @@ def open_raster(
 
     given_path(source, RasterError)  # or another name that GDAL knows: a text, too
     name = os.fspath(source)
+    if not name:
+        raise RasterError("source is empty: name a raster")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -230,8 +253,9 @@ def stretched(
     values: Num[np.ndarray, "b h w"], limits: Sequence[tuple[float, float]]
 ) -> Num[np.ndarray, "b h w"]:
     """Map each band's limits to 0 and 255, and clip."""
-    low, high = (np.array(side, np.float32)[:, None, None] for side in zip(*limits, strict=True))
-    span = np.maximum(high - low, np.finfo(np.float32).tiny)
+    # float64, and halves: large offsets keep their differences, and no difference overflows.
+    low, high = (np.array(side)[:, None, None] / 2 for side in zip(*limits, strict=True))
+    span = np.maximum(high - low, np.finfo(np.float64).tiny)
     with np.errstate(invalid="ignore", over="ignore"):
-        share = (values.astype(np.float32) - low) / span
+        share = (values.astype(np.float64) / 2 - low) / span
     return np.rint(255 * np.clip(np.nan_to_num(share), 0, 1))

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from samjax.arguments import flag, function, instance, whole_number
-from samjax.errors import NoMasksWarning, RasterError
+from samjax.errors import NoMasksWarning, RasterError, SamjaxError
 from samjax.files import check_outputs, given_path, made_folder, protecting, refuse_address, writing
 from samjax.geo.parts import Parts
 from samjax.geo.polygons import placed, polygon, square_metres
@@ -25,6 +25,7 @@ from samjax.masks.rle import to_mask
 
 _DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON"}
 _LAYER = "objects"
+_SCORES = ("predicted_iou", "stability_score")
 _MARGIN = 8  # the share of the halo, at its outer edge, in which a mask counts as cut
 
 
@@ -110,7 +111,7 @@ def segment_raster(
     """
     import_libraries()
     instance(generator, MaskGenerator, "generator", RasterError, "a SamAutomaticMaskGenerator")
-    min_area = whole_number(min_area, "min_area", error=RasterError)
+    min_area = whole_number(min_area, "min_area", 0, error=RasterError)
     function(progress, "progress", RasterError)
     path = _check_target(target, overwrite=overwrite)
     with (
@@ -133,7 +134,7 @@ def segment_raster(
                     parts.save(each, found or [])
                 tell(number, len(todo))
         objects = join([found for each in todo for found in parts.load(each)])
-        _write(path, objects, raster)
+        _write(path, objects, raster, overwrite=overwrite)
         parts.remove()
     joined = sum(each.parts > 1 for each in objects)
     return RasterReport(path, len(objects), len(todo), empty, resumed, joined, raster.crs)
@@ -145,7 +146,9 @@ def _check_target(target: str | os.PathLike[str], *, overwrite: bool) -> Path:
     flag(overwrite, "overwrite", RasterError)
     if path.suffix.lower() not in _DRIVERS:
         raise RasterError(f"{target}: unknown ending {path.suffix!r}: use {', '.join(_DRIVERS)}")
-    if path.exists() and not overwrite:
+    if path.is_dir():
+        raise RasterError(f"{target} is a folder: choose another name")
+    if os.path.lexists(path) and not overwrite:
         raise RasterError(f"{target} exists: choose another name, or pass overwrite=True")
     return path
 
@@ -183,19 +186,38 @@ def _segment(
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoMasksWarning)  # water and fields have none
-        records = generator.generate(pixels)
+        generated = generator.generate(pixels)
     found = []
-    for record in records:
-        mask = to_mask(record["segmentation"]) & inside
+    for mask, score, stability in _checked(generated, inside.shape):
+        mask = mask & inside  # a copy: the generator's array stays as it is
         if mask.sum() < max(1, min_area):
             continue
         geometry = polygon(mask, tile.window.x0, tile.window.y0)
-        score, stability = (
-            float(record.get(name, float("nan"))) for name in ("predicted_iou", "stability_score")
-        )
         if placed_here := place(geometry, score, stability, tile, raster.size, margin):
             found.append(placed_here)
     return found
+
+
+def _checked(
+    records: Any, shape: tuple[int, ...]
+) -> Iterator[tuple[Bool[np.ndarray, "h w"], float, float]]:
+    """Yield mask, predicted IoU and stability of what the generator gave; NaN where it has none.
+
+    Raises:
+        RasterError: something else than records of such masks.
+    """
+    try:
+        for record in records:
+            mask = to_mask(record["segmentation"])
+            scores = [float(record.get(name, "nan")) for name in _SCORES]
+            if mask.shape != shape:
+                raise ValueError(f"a mask of shape {mask.shape} for an image of {shape}")
+            yield mask, scores[0], scores[1]
+    except (TypeError, ValueError, KeyError, AttributeError, SamjaxError) as error:
+        raise RasterError(
+            f"the generator gave no usable records ({type(error).__name__}: {error}): generate() "
+            'returns a list of {"segmentation": mask of the image, "predicted_iou": number, ...}'
+        ) from error
 
 
 @contextmanager
@@ -212,7 +234,7 @@ def _shown(
         yield lambda done, _: bar.update(done - bar.n)
 
 
-def _write(path: Path, objects: Sequence[Found], raster: Raster) -> None:
+def _write(path: Path, objects: Sequence[Found], raster: Raster, *, overwrite: bool) -> None:
     """Write the polygons; the target is replaced when they are complete."""
     import geopandas
 
@@ -249,4 +271,9 @@ def _write(path: Path, objects: Sequence[Found], raster: Raster) -> None:
                 promote_to_multi=suffix != ".geojson",
             )
         check_outputs([path])
+        if os.path.lexists(path) and not overwrite:
+            raise RasterError(
+                f"{path} was made by someone else meanwhile: move it away and run again, finished "
+                "tiles are kept"
+            )
         written.replace(path)

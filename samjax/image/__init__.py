@@ -5,6 +5,12 @@ from typing import TYPE_CHECKING
 from samjax._lazy import lazy
 
 if TYPE_CHECKING:
+    from samjax.image.longest_side import (
+        apply_boxes,
+        apply_coords,
+        resize_longest_side,
+        scale_coords,
+    )
     from samjax.image.preset import (
         PRESETS,
         Pixels,
@@ -15,13 +21,7 @@ if TYPE_CHECKING:
         prepare,
         read_for,
     )
-    from samjax.image.read import (
-        apply_boxes,
-        apply_coords,
-        read_image,
-        resize_longest_side,
-        scale_coords,
-    )
+    from samjax.image.read import read_image
 
 __all__ = [
     "PRESETS",
@@ -46,14 +46,14 @@ __getattr__ = lazy(
         "Pixels": "samjax.image.preset",
         "PreparedImage": "samjax.image.preset",
         "Preset": "samjax.image.preset",
-        "apply_boxes": "samjax.image.read",
-        "apply_coords": "samjax.image.read",
+        "apply_boxes": "samjax.image.longest_side",
+        "apply_coords": "samjax.image.longest_side",
         "get_preset": "samjax.image.preset",
         "hash_pixels": "samjax.image.preset",
         "prepare": "samjax.image.preset",
         "read_for": "samjax.image.preset",
         "read_image": "samjax.image.read",
-        "resize_longest_side": "samjax.image.read",
-        "scale_coords": "samjax.image.read",
+        "resize_longest_side": "samjax.image.longest_side",
+        "scale_coords": "samjax.image.longest_side",
     },
 )

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy.typing import ArrayLike
 
+from samjax.image.longest_side import scale_coords
 from samjax.image.preset import Preset
-from samjax.image.read import scale_coords
 
 
 class InputFrame:

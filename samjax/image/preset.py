@@ -20,7 +20,8 @@ import numpy as np
 from jaxtyping import Float32, Int32, Num, UInt8
 
 from samjax.errors import ImageError
-from samjax.image.read import read_image, resize, resize_longest_side
+from samjax.image.longest_side import resize, resize_longest_side
+from samjax.image.read import read_image
 from samjax.image.resampling import (
     resize_medsam,
     resize_nearest,

@@ -1,6 +1,6 @@
 """Resize images as each fine-tuning code does, with the same numbers.
 
-NumPy and SciPy; SAM's own antialiased bilinear filter is `samjax.image.read.resize`.
+NumPy and SciPy; SAM's own antialiased bilinear filter is `samjax.image.longest_side.resize`.
 """
 
 from __future__ import annotations

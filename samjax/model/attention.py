@@ -30,7 +30,7 @@ Fused = Literal["cudnn", "xla"]
 
 @dataclass(frozen=True)
 class Chunks:
-    """Chunks bound the work that runs at a time: speed and memory, never the result.
+    """Chunks bound the work that runs at a time: speed and memory, not the result.
 
     None means everything at once. ``heads``, ``queries`` and ``tokens`` concern the image
     encoder; ``pixels`` the mask decoder, where each prompt has its own copy of the image
@@ -39,7 +39,12 @@ class Chunks:
     ``absorb`` chooses between the mask decoder's two implementations of cross attention (see
     token_attention); None takes the one of fewer operations.
     ``fused_width`` is the widest head that the device's fused attention takes (0: it has none);
-    ``fused_by`` the implementation, as jax.nn.dot_product_attention calls it.
+    ``fused_by`` the implementation, as jax.nn.dot_product_attention calls it. ``kernel`` gives
+    global blocks to pallas_attention instead, where it takes their size.
+
+    ``narrow`` rounds some large products (see ``samjax.model.layers.dot``) to the model's dtype
+    before a bias is added and GELU applied: less to write and read for an accelerator, one more
+    rounding in half precision, nothing in float32.
     """
 
     heads: int | None = None
@@ -49,6 +54,8 @@ class Chunks:
     absorb: bool | None = None
     fused_width: int = 0
     fused_by: Fused = "cudnn"
+    kernel: Literal["none", "pallas", "interpreted"] = "none"
+    narrow: bool = False
 
 
 UNCHUNKED = Chunks()
@@ -56,7 +63,7 @@ UNCHUNKED = Chunks()
 CPU_CHUNKS = Chunks(heads=1, queries=256, tokens=512, pixels=4096)
 # An accelerator wants large products; an image's scores in a global block of ViT-B are bounded to
 # about 100 MB.
-ACCELERATOR_CHUNKS = Chunks(queries=512, pixels=64 * 4096)
+ACCELERATOR_CHUNKS = Chunks(queries=512, pixels=64 * 4096, narrow=True)
 
 
 def relative_table(rel_pos: Float[Array, "{2*n-1} c"], n: int) -> Float[Array, "{n} {n} c"]:
@@ -79,6 +86,18 @@ def _weighted(weights: Float[Array, "*b q k"], v: Float[Array, "*b k c"]) -> Arr
     return (_product("...qk,...kc->...qc", weights, v) / total).astype(v.dtype)
 
 
+def position_terms(
+    q: Float[Array, "*w t c"], table_h: Float[Array, "n n c"], table_w: Float[Array, "n n c"]
+) -> tuple[Float[Array, "*w t c"], Float[Array, "*w t n"], Float[Array, "*w t n"]]:
+    """Return scaled queries, and what the key's row and column add to their scores (float32)."""
+    n, c = table_h.shape[1:]
+    grid = q.reshape(*q.shape[:-2], n, n, c)
+    terms_h = _product("...yxc,ykc->...yxk", grid, table_h).reshape(*q.shape[:-1], n)
+    terms_w = _product("...yxc,xkc->...yxk", grid, table_w).reshape(*q.shape[:-1], n)
+    scale = jnp.asarray(c**-0.5, jnp.float32)
+    return (q.astype(jnp.float32) * scale).astype(q.dtype), terms_h, terms_w
+
+
 def attend_added(
     q: Float[Array, "1 t c"],
     k: Float[Array, "1 t c"],
@@ -88,14 +107,9 @@ def attend_added(
     query_limit: int | None,
 ) -> Float[Array, "1 t c"]:
     """Attend with one head in a single window of ``t = n * n`` tokens, by blocks of queries."""
-    n, c = table_h.shape[1:]
-    scale = jnp.asarray(c**-0.5, jnp.float32)
-
+    n = table_h.shape[1]
     q, k, v = q[0], k[0], v[0]
-    grid = q.reshape(n, n, c)
-    terms_h = _product("yxc,ykc->yxk", grid, table_h).reshape(n * n, n)
-    terms_w = _product("yxc,xkc->yxk", grid, table_w).reshape(n * n, n)
-    scaled = (q.astype(jnp.float32) * scale).astype(q.dtype)
+    scaled, terms_h, terms_w = position_terms(q, table_h, table_w)
 
     def block(q: Array, terms_h: Array, terms_w: Array) -> Array:
         scores = lax.dot_general(q, k, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
@@ -115,19 +129,15 @@ def fold(
     table_w: Float[Array, "n n c"],
 ) -> tuple[Float[Array, "w t c+2*n"], Float[Array, "w t c+2*n"]]:
     """Return queries and keys of one head whose plain product is the whole score."""
-    n, c = table_h.shape[1:]
+    n = table_h.shape[1]
     w, t, _ = q.shape
-    scale = jnp.asarray(c**-0.5, jnp.float32)
-    grid = q.reshape(w, n, n, c)
-    terms_h = _product("wyxc,ykc->wyxk", grid, table_h).reshape(w, t, n).astype(q.dtype)
-    terms_w = _product("wyxc,xkc->wyxk", grid, table_w).reshape(w, t, n).astype(q.dtype)
-    scaled = (q.astype(jnp.float32) * scale).astype(q.dtype)
+    scaled, terms_h, terms_w = position_terms(q, table_h, table_w)
     # Row k of the one-hot table selects key k's own row and column among the 2n terms.
     key = jnp.arange(t)
     one_hot = jnp.concatenate(
         [key[:, None] // n == jnp.arange(n)[None], key[:, None] % n == jnp.arange(n)[None]], -1
     ).astype(q.dtype)
-    q = jnp.concatenate([scaled, terms_h, terms_w], -1)
+    q = jnp.concatenate([scaled, terms_h.astype(q.dtype), terms_w.astype(q.dtype)], -1)
     return q, jnp.concatenate([k, jnp.broadcast_to(one_hot, (w, t, 2 * n))], -1)
 
 

@@ -26,6 +26,7 @@ from samjax.model.attention import (
 from samjax.model.config import ImageEncoderConfig
 from samjax.model.hq import HqFeatures
 from samjax.model.layers import MLP, LayerNorm, Linear, dot, gelu, update_blocks, update_each
+from samjax.model.pallas_attention import attend_pallas, suits
 
 _EPS = 1e-6
 
@@ -42,10 +43,10 @@ class Attention(nnx.Module):
         self.rel_pos_h = nnx.Param(jnp.zeros((2 * window - 1, head_dim)))
         self.rel_pos_w = nnx.Param(jnp.zeros((2 * window - 1, head_dim)))
 
-    def project(self, x: Float[Array, "t d"]) -> tuple[Array, Array, Array]:
+    def project(self, x: Float[Array, "t d"], chunks: Chunks) -> tuple[Array, Array, Array]:
         """Project normalised tokens to queries, keys and values (heads, windows, pixels, c)."""
         dtype = self.qkv.kernel[...].dtype
-        qkv = self.qkv(x).astype(dtype).reshape(self.grid, self.grid, -1)
+        qkv = self.qkv(x, narrow=chunks.narrow).astype(dtype).reshape(self.grid, self.grid, -1)
         assert self.qkv.bias is not None
         return partition(qkv, self.qkv.bias[...].astype(dtype), self.window, self.num_heads)
 
@@ -66,6 +67,10 @@ class Attention(nnx.Module):
                 return attend_added(q, k, v, table_h, table_w, chunks.queries)
             return attend_folded(q, k, v, table_h, table_w)
 
+        if chunks.kernel != "none" and n == g and suits(q.shape[-1], n):
+            interpret = chunks.kernel == "interpreted"
+            only = (q[:, 0], k[:, 0], v[:, 0], table_h, table_w)  # the one window
+            return unpartition(attend_pallas(*only, interpret=interpret)[:, None], g, n)
         if fused_size(q.shape[-1], n) <= chunks.fused_width:
             out = attend_fused(q, k, v, table_h, table_w, chunks.fused_by)
             return unpartition(out, g, n)
@@ -83,7 +88,7 @@ class Block(nnx.Module):
         self.mlp = MLP(config.width, config.mlp_dim, gelu, rngs=rngs)
 
     def __call__(self, x: Float[Array, "t d"], chunks: Chunks) -> Float[Array, "t d"]:
-        qkv = self.attn.project(self.norm1(x))
+        qkv = self.attn.project(self.norm1(x), chunks)
         with jax.named_scope("attention"):  # for profiles, and for benchmarks.gpu_compile
             y = self.attn.attend(*qkv, chunks)
         return self.rest(x, y, chunks)
@@ -95,7 +100,7 @@ class Block(nnx.Module):
 
         def rest(x: Array, y: Array) -> Array:
             x = x + self.attn.proj(y)
-            return x + self.mlp(self.norm2(x))
+            return x + self.mlp(self.norm2(x), narrow=chunks.narrow)
 
         return update_blocks(rest, x, y, limit=chunks.tokens)
 

@@ -22,15 +22,18 @@ _Tree = TypeVar("_Tree")
 _Out = TypeVar("_Out")
 
 
-def dot(x: Float[Array, "*b i"], kernel: Float[Array, "i o"]) -> Float[Array, "*b o"]:
+def dot(
+    x: Float[Array, "*b i"], kernel: Float[Array, "i o"], *, narrow: bool = False
+) -> Float[Array, "*b o"]:
     """Return ``x @ kernel`` with operands in the kernel's dtype and a float32 result.
 
-    XLA:CPU chooses its fused bfloat16 products only if float32 output is asked for.
+    XLA:CPU chooses its fused bfloat16 products only if float32 output is asked for. A ``narrow``
+    product is rounded to the kernel's dtype, which halves what an accelerator writes and reads.
     """
     contract = (((x.ndim - 1,), (0,)), ((), ()))
-    return lax.dot_general(
-        x.astype(kernel.dtype), kernel, contract, preferred_element_type=jnp.float32
-    )
+    made = kernel.dtype if narrow else jnp.float32
+    y = lax.dot_general(x.astype(kernel.dtype), kernel, contract, preferred_element_type=made)
+    return y.astype(jnp.float32)
 
 
 def along(x: Num[Array, "*b c"], y: Num[Array, "*a"]) -> Num[Array, "*d"]:
@@ -121,8 +124,8 @@ class Linear(nnx.Module):
         self.kernel = nnx.Param(random(rngs, (inputs, outputs), 0.02))
         self.bias = nnx.Param(jnp.zeros(outputs)) if use_bias else None
 
-    def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        y = dot(x, self.kernel[...])
+    def __call__(self, x: Float[Array, "*b i"], *, narrow: bool = False) -> Float[Array, "*b o"]:
+        y = dot(x, self.kernel[...], narrow=narrow)
         return y if self.bias is None else y + along(self.bias[...], y)
 
 
@@ -161,8 +164,8 @@ class MLP(nnx.Module):
         self.lin2 = Linear(hidden, width, rngs=rngs)
         self.activation = activation
 
-    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-        return self.lin2(self.activation(self.lin1(x)))
+    def __call__(self, x: Float[Array, "*b c"], *, narrow: bool = False) -> Float[Array, "*b c"]:
+        return self.lin2(self.activation(self.lin1(x, narrow=narrow)))
 
 
 class Conv2x2(nnx.Module):
@@ -193,8 +196,8 @@ class ConvTranspose2x2(nnx.Module):
         self.kernel = nnx.Param(random(rngs, (inputs, 4 * outputs), 0.02))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
-    def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b 4 o"]:
-        y = dot(x, self.kernel[...])
+    def __call__(self, x: Float[Array, "*b i"], *, narrow: bool = False) -> Float[Array, "*b 4 o"]:
+        y = dot(x, self.kernel[...], narrow=narrow)
         y = y.reshape(*y.shape[:-1], 4, self.bias[...].shape[0])
         return y + along(self.bias[...], y)
 
@@ -245,7 +248,8 @@ class Head(nnx.Module):
 class Upscaling(nnx.Module):
     """Two transposed convolutions upscale four times and keep each pixel's 4x4 square together.
 
-    With ``activated`` a GELU follows the last one, too (the mask decoder's own).
+    With ``activated`` a GELU follows the last one, too (the mask decoder's own). The result is
+    float32, or in the kernels' dtype if ``narrow``.
     """
 
     def __init__(
@@ -262,6 +266,10 @@ class Upscaling(nnx.Module):
         self.conv2 = ConvTranspose2x2(hidden, outputs, rngs=rngs)
         self.activated = activated
 
-    def __call__(self, image: Float[Array, "p n i"]) -> Float[Array, "p n 4 4 o"]:
-        x = self.conv2(gelu(self.norm1(self.conv1(image))))
-        return gelu(x) if self.activated else x
+    def __call__(
+        self, image: Float[Array, "p n i"], *, narrow: bool = False
+    ) -> Float[Array, "p n 4 4 o"]:
+        x = gelu(self.norm1(self.conv1(image, narrow=narrow)))
+        x = self.conv2(x, narrow=narrow)
+        x = gelu(x) if self.activated else x
+        return x.astype(self.conv2.kernel[...].dtype) if narrow else x

@@ -191,7 +191,7 @@ class MaskDecoder(nnx.Module):
             pixels = own[0] if own else image
             projected = first.project_image(pixels, image_pe) if own and not absorbs else shared
             tokens, pixels = self.transformer(tokens, pixels, image_pe, projected, valid)
-            upscaled = self.output_upscaling(pixels)  # p n 4 4 c/8
+            upscaled = self.output_upscaling(pixels, narrow=chunks.narrow)  # p n 4 4 c/8
             weights, quality = self._weights(tokens), self._quality(tokens)
             if self.hq is None or features is None:
                 return self._masks(weights[:, select], upscaled, g), quality[:, select]
@@ -214,7 +214,7 @@ class MaskDecoder(nnx.Module):
         p, n, _, _, c = upscaled.shape
         masks = jnp.einsum(
             "pmc,pnc->pmn",
-            weights,
+            weights.astype(upscaled.dtype),
             upscaled.reshape(p, n * 16, c),
             preferred_element_type=jnp.float32,
         )

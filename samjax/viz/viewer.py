@@ -24,7 +24,8 @@ from samjax.arguments import real_number, whole_number
 from samjax.array_arguments import number_array, rows
 from samjax.errors import AnnotationError, ImageError
 from samjax.files import given_path, protecting, replacing
-from samjax.image.read import read_image, resize, resize_longest_side
+from samjax.image.longest_side import resize, resize_longest_side
+from samjax.image.read import read_image
 from samjax.masks.polygons import mask_to_polygons
 from samjax.masks.upscale import resize_mask
 from samjax.palette import BOX, NEGATIVE, PALETTE, POSITIVE, css

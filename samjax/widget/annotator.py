@@ -25,6 +25,7 @@ from samjax.widget import view
 from samjax.widget.actions import Actions
 from samjax.widget.controller import Controller
 from samjax.widget.export import prompt_entry, record_of
+from samjax.widget.page_decoder import make_page_decoder
 from samjax.widget.page_link import PageLink
 from samjax.words import counted
 
@@ -80,6 +81,10 @@ class Annotator(anywidget.AnyWidget):
             crops and tiles.
         detector: finds the boxes of what a text names (see samjax.segment_text): a function, or
             the name of a detector; the page then has a field for the text.
+        decode_in_page: decode previews in the page, too, for a kernel that is far away (Colab, a
+            server): they then follow the mouse. True takes onnxruntime-web, 14 MB (27 MB with
+            WebGPU), from `samjax.widget.page_decoder.ADDRESS`; a folder holds its files. What is
+            kept is always the kernel's mask.
 
     Attributes:
         classes: names of the classes.
@@ -88,6 +93,7 @@ class Annotator(anywidget.AnyWidget):
 
     Raises:
         ImageError, PromptError, AnnotationError: no images, unusable labels, options or path.
+        ExportError: ``decode_in_page`` without the package onnx (``samjax[export]``).
         (An image that cannot be read is an error when it is opened.)
     """
 
@@ -96,6 +102,7 @@ class Annotator(anywidget.AnyWidget):
     _css = (_STATIC / "widget.css").read_text(encoding="utf-8")
 
     height = traitlets.Int(560).tag(sync=True)
+    decode_in_page = traitlets.Bool(False).tag(sync=True)
     image_index = traitlets.Int(0)
     object_count = traitlets.Int(0)
     status = traitlets.Unicode("")
@@ -112,10 +119,13 @@ class Annotator(anywidget.AnyWidget):
         height: int = 560,
         automatic: Mapping[str, Any] | None = None,
         detector: Detector | str | None = None,
+        decode_in_page: bool | str | os.PathLike[str] = False,
     ):
         self._callbacks: dict[str, list[Callable[[Annotator], Any]]] = {e: [] for e in EVENTS}
+        model = as_segmenter(sam)
+        page_decoder = make_page_decoder(model, decode_in_page)
         self._controller = Controller(
-            as_segmenter(sam),
+            model,
             images,
             path=path,
             labels=labels,
@@ -127,8 +137,11 @@ class Annotator(anywidget.AnyWidget):
             emit=self._emit,
         )
         self._actions = Actions(self._controller)
-        self._link = PageLink(self._controller, self._actions, self._send_to_page)
-        super().__init__(height=whole_number(height, "height", 1, 10_000))
+        self._link = PageLink(self._controller, self._actions, self._send_to_page, page_decoder)
+        super().__init__(
+            height=whole_number(height, "height", 1, 10_000),
+            decode_in_page=page_decoder is not None,
+        )
         self.on_msg(self._on_message)
         self._controller.start()
 

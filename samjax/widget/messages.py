@@ -129,6 +129,8 @@ KINDS: dict[str, dict[str, Check]] = {
     "box": {"x0": _number, "y0": _number, "x1": _number, "y1": _number, "new": _flag},
     "brush": {"points": _path, "radius": _radius, "add": _flag},
     "hover": {"x": _number, "y": _number},
+    "page_decoder": {"gpu": _flag},
+    "embedding": {"index": _index},
     "undo": {},
     "redo": {},
     "choose": {"index": _index},

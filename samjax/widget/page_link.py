@@ -15,6 +15,7 @@ from samjax.widget.background import Latest
 from samjax.widget.controller import Controller
 from samjax.widget.decode import predict
 from samjax.widget.images import Picture
+from samjax.widget.page_decoder import PageDecoder
 from samjax.widget.project_export import Choice, packed
 from samjax.widget.state import Prompt
 
@@ -29,10 +30,14 @@ class PageLink:
         controller: of the annotator.
         actions: which the page calls by messages.
         send: of the widget.
+        decoder: what the page decodes with; None leaves that to the kernel.
     """
 
-    def __init__(self, controller: Controller, actions: Actions, send: Send):
+    def __init__(
+        self, controller: Controller, actions: Actions, send: Send, decoder: PageDecoder | None
+    ):
         self._controller, self._actions, self._send = controller, actions, send
+        self._decoder = decoder
         self._viewed = False  # a page has asked for the picture
         self._image: int | None = None  # whose picture the page holds
         self._automatic: list[Record] | None = None  # the masks to pick from that it holds
@@ -74,6 +79,10 @@ class PageLink:
         elif message.kind == "hover":
             x, y = message.arguments["x"], message.arguments["y"]
             self.previews.submit(lambda: self._preview(message.request, x, y))
+        elif message.kind == "page_decoder":
+            self._push_decoder(message.arguments["gpu"])
+        elif message.kind == "embedding":
+            self._push_embedding(message.arguments["index"])
         else:
             if message.kind in messages.BY_NUMBER:
                 self._check_revision(message.revision)
@@ -183,6 +192,26 @@ class PageLink:
 
     def _push_thumbnail(self, index: int, jpeg: bytes) -> None:
         self._send({"kind": "thumbnail", "index": index}, [jpeg])
+
+    def _push_decoder(self, gpu: bool) -> None:
+        """Send decoder and runtime, or why there is none."""
+        if self._decoder is None:
+            return
+        try:
+            content, buffers = self._decoder.decoder(gpu)
+        except Exception as error:
+            _log.exception("the page's decoder cannot be made")
+            content, buffers = {"error": f"{type(error).__name__}: {error}"}, []
+        self._send({"kind": "page_decoder", **content}, buffers)
+
+    def _push_embedding(self, index: int) -> None:
+        """Send the embedding of the current image; a page that has left it gets none."""
+        controller = self._controller
+        with controller.lock:
+            image = controller.loader.embedding(index) if index == controller.index else None
+        if self._decoder is not None and image is not None:
+            content, buffers = self._decoder.embedding(image)
+            self._send({"kind": "embedding", "index": index, **content}, buffers)
 
     def _preview(self, request: str | None, x: float, y: float) -> None:
         """Send the mask that a click here would give."""

@@ -48,11 +48,13 @@ MODULE = """HloModule jit_f, is_scheduled=true
 
 ENTRY %main (q: bf16[2,16,3,96], w: bf16[128,64], y: bf16[32,128], s: (s32[], f32[64,100])) -> f32[32,64] {
   %q = bf16[2,16,3,96]{3,2,1,0} parameter(0)
+  %z = bf16[2,3,16,64]{3,2,1,0} parameter(4)
   %w = bf16[128,64]{1,0} parameter(1)
   %y = bf16[32,128]{1,0} parameter(2)
   %s = (s32[], f32[64,100]{1,0}) parameter(3)
   %loop = (s32[], f32[64,100]{1,0}) while(%s), condition=%condition, body=%body
   %fmha = (bf16[2,3,16,96]{3,1,2,0}, u8[0]{0}) custom-call(%q, %q, %q), custom_call_target="__cudnn$fmhaSoftmax", metadata={op_name="jit(f)/attention/dot_product_attention_fwd"}
+  %triton = bf16[2,3,16,64]{3,2,1,0} custom-call(%z, %z, %z), custom_call_target="__gpu$xla.gpu.triton", metadata={op_name="jit(f)/attention/relative_attention/pallas_call"}
   %gemm = (f32[32,64]{1,0}, s8[4194304]{0}) custom-call(%y, %w), custom_call_target="__cublas$lt$matmul", backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"],"rhs_contracting_dimensions":["0"]}}}
   ROOT %out = f32[32,64]{1,0} get-tuple-element(%gemm), index=0
 }
@@ -61,8 +63,9 @@ ENTRY %main (q: bf16[2,16,3,96], w: bf16[128,64], y: bf16[32,128], s: (s32[], f3
 
 def found(**changes) -> Account:
     good = Account(
-        card="h100", case="encode", model="vit_b", dtype="bfloat16", compile_s=4.0,
-        arguments_mb=189.0, results_mb=4.0, temporary_mb=107.0, memory_mb=80000.0, kernels=228,
+        card="h100", case="encode", model="vit_b", dtype="bfloat16", attention="auto",
+        compile_s=4.0, arguments_mb=189.0, results_mb=4.0, temporary_mb=107.0,
+        memory_mb=80000.0, kernels=228,
         fused=12, expected_fused=12, gflop={"bf16": 712.0}, half_share=1.0, gb_moved=7.5,
         largest_mb=50.0, attention_ms=1.4, products_ms=1.3, rest_ms=1.4, floor_ms=1.2,
     )  # fmt: skip
@@ -74,13 +77,15 @@ def found(**changes) -> Account:
 
 def test_kernels_of_a_program_by_hand():
     kernels = {k.name: k for k in hlo.kernels(MODULE)}
-    assert list(kernels) == ["slice", "write", "fmha", "gemm"]
-    assert [k.times for k in kernels.values()] == [8, 8, 1, 1]
+    assert list(kernels) == ["slice", "write", "fmha", "triton", "gemm"]
+    assert [k.times for k in kernels.values()] == [8, 8, 1, 1, 1]
     # Of what a loop slices or updates in place, the slices: read and written; an int32 index each
     assert kernels["slice"].bytes == 2 * 4 * 800 + 4
     assert kernels["write"].bytes == 2 * 4 * 800 + 4
     assert kernels["fmha"].flops == {hlo.FUSED: 2 * 2 * 3 * 16 * 16 * (96 + 96)}
     assert kernels["fmha"].fused_attention
+    assert kernels["triton"].flops == {hlo.FUSED: 2 * 2 * 2 * 3 * 16 * 16 * 64}
+    assert kernels["triton"].fused_attention
     assert kernels["gemm"].flops == {"bf16": 2 * 32 * 128 * 64}
     # cuBLAS's scratch memory is not traffic
     assert kernels["gemm"].bytes == 2 * (32 * 128 + 128 * 64) + 4 * 32 * 64
@@ -163,15 +168,23 @@ def test_attentions_that_must_be_fused(card, model, count):
     assert cases.expected_fused(CARDS[card], config, "float32") == 0
 
 
-@pytest.mark.parametrize(("card", "count"), [("t4", 0), ("a100", 8), ("h100", 12)])
-def test_what_jax_lowers_for_a_card(card, count):
-    """Lowered without the card's compiler: JAX asks its questions, cuDNN's calls are there."""
-    one, case = CARDS[card], cases.CASES["encode"]
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("card", "attention", "count", "written"),
+    [("t4", "auto", 0, 0), ("a100", "auto", 8, 0), ("h100", "auto", 12, 0),
+     ("t4", "pallas", 0, 0), ("a100", "pallas", 8, 4), ("h100", "pallas", 8, 4)],
+)  # fmt: skip
+def test_what_jax_lowers_for_a_card(card, attention, count, written):
+    """Lowered without the card's compiler: JAX asks its questions, the kernels' calls are there."""
+    one, case, config = CARDS[card], cases.CASES["encode"], SamConfig.vit_b()
     device = jax.devices("cpu")[0]
+    chunks = cases.chunks_of(one, one.dtype, attention)
     with cases.pretending(one):
-        function, arguments = cases.traceable(one, case, SamConfig.vit_b(), one.dtype, device)
+        function, arguments = cases.traceable(case, config, one.dtype, device, chunks)
         text = function.trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
     assert text.count("custom_call @__cudnn$fmhaSoftmax(") == count
+    assert text.count("xla.gpu.triton") == written
+    assert cases.expected_fused(one, config, one.dtype, attention) == count + written
 
 
 # ---------------------------------------------------------------- the command

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.support.browser.pages import AnnotatorPage, NotebookPage, opened_notebook
 from tests.support.models import drawn_image
@@ -85,7 +85,7 @@ def test_the_name_of_an_image_is_typed_into_the_list(annotator) -> None:
     annotator.page.keyboard.type("second")
     rows = annotator.root.locator(".samjax-imagerows > *:visible")
     assert annotator.root.locator(".samjax-imagefilter input").input_value() == "second"
-    assert rows.count() == 1
+    expect(rows).to_have_count(1)  # the kernel tells the names
     annotator.page.keyboard.press("Escape")
     annotator.page.keyboard.press("Delete")
     annotator.until("data.objects === '0'", timeout=5000)

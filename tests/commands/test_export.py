@@ -41,7 +41,7 @@ def test_files_and_lines(tmp_path, capsys):
         (["sam.pt"], "unknown ending '.pt': use .onnx or .jaxexport"),
         (["sam"], "unknown ending ''"),
         (["sam.onnx", "--part", "neck"], "part is 'neck': use decoder, encoder or both"),
-        (["sam.onnx", "--points", "0"], "points is 0: give 1 or more"),
+        (["sam.onnx", "--points", "0"], "points is 0: give 1 to 4096, or None (--points any)"),
         (["sam.onnx", "--batch", "many"], "--batch 'many': give a number, or any"),
         (["sam.onnx", "--masks", "three"], "masks is 'three': use all or best"),
         (["sam.onnx", "--weights", "int4"], "weights is 'int4': use float32 or float16 or uint8"),

@@ -28,6 +28,8 @@ KNOWN = (
     "http://www.apache.org/licenses/",
     "http://www.w3.org/",
     "https://biomejs.dev/schemas/",
+    # The runtime of the annotator's page, pinned, with its hashes
+    "https://cdn.jsdelivr.net/npm/onnxruntime-web@1.30.0/dist/",
     # Colab opens what docs.publish has published
     "https://colab.research.google.com",
 )

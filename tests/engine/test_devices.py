@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +17,7 @@ import pytest
 import samjax
 from samjax.engine import devices
 from samjax.errors import DeviceError
-from tests.support.models import PLAIN
+from tests.support.models import PLAIN, drawn_image
 
 ROOT = Path(__file__).parents[2]
 AUTOMATIC = {
@@ -83,6 +85,57 @@ def test_fused_attention_where_it_runs(platform, capability, dtype, width, monke
     chosen = SimpleDevice(platform, capability)
     assert devices.chunks_for(chosen, np.dtype(devices.DTYPES[dtype])).fused_width == width
     devices._widest_fused.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "dtype", "kernel", "reason"),
+    [
+        ("gpu", "8.0", "bfloat16", lambda q, *_: q + 1, "its results are off by"),
+        ("gpu", "9.0", "float16", None, "it failed (no such backend)"),
+        ("gpu", "8.0", "float32", None, "in bfloat16 or float16"),
+        ("gpu", "7.5", "float16", None, "from Ampere on"),
+        ("cpu", None, "bfloat16", None, "not used on cpu in bfloat16: it is written for NVIDIA"),
+    ],
+)
+def test_the_attention_kernel_falls_back_with_a_warning(
+    platform, capability, dtype, kernel, reason, monkeypatch
+):
+    def failing(*_):
+        raise NotImplementedError("no such backend\nand a long story")
+
+    monkeypatch.setattr(devices, "attend_pallas", kernel or failing)
+    monkeypatch.setattr(devices, "_widest_fused", lambda *_: 112)
+    monkeypatch.setattr(jax, "device_put", lambda x, device: x)  # noqa: ARG005
+    chosen, kind = SimpleDevice(platform, capability), np.dtype(devices.DTYPES[dtype])
+    with pytest.warns(UserWarning, match=re.escape(reason)):
+        chunks = devices.chunks_for(chosen, kind, "pallas")
+    assert chunks == devices.chunks_for(chosen, kind)
+
+
+def test_the_attention_kernel_is_used_where_it_is_right(monkeypatch):
+    interpreted = partial(devices.attend_pallas, interpret=True)
+    monkeypatch.setattr(devices, "attend_pallas", interpreted)
+    monkeypatch.setattr(devices, "_widest_fused", lambda *_: 112)
+    monkeypatch.setattr(jax, "device_put", lambda x, device: x)  # noqa: ARG005
+    chosen, kind = SimpleDevice("gpu", "8.0"), np.dtype(devices.DTYPES["bfloat16"])
+    chunks = devices.chunks_for(chosen, kind, "pallas")
+    assert (chunks.kernel, chunks.fused_width) == ("pallas", 112)
+    assert devices.chunks_for(chosen, kind).kernel == "none"
+
+
+def test_a_model_asked_for_the_kernel_on_a_cpu_works_and_says_so():
+    image = drawn_image(60, 80)
+    with pytest.warns(UserWarning, match="is not used on cpu"):
+        sam = samjax.load(attention="pallas")
+    assert "Pallas" not in str(sam)
+    masks = []
+    for each in (sam, samjax.load()):
+        predictor = samjax.SamPredictor(each)
+        predictor.set_image(image)
+        masks.append(predictor.predict([[40, 30]], [1])[0])
+    np.testing.assert_array_equal(*masks)
+    with pytest.raises(DeviceError, match="attention 'flash' is not known: use auto, pallas"):
+        samjax.load(attention="flash")
 
 
 class SimpleDevice(SimpleNamespace):

@@ -8,11 +8,12 @@ import onnx
 import pytest
 
 import samjax
+from samjax.errors import ExportError
 from samjax.export.graph import quantise
 from samjax.export.layout import ExportOptions
 from samjax.export.write import export_model
+from samjax.image.longest_side import resize_longest_side
 from samjax.image.preset import PRESETS, prepare, read_for
-from samjax.image.read import resize_longest_side
 from samjax.masks.upscale import upscale
 from tests.support.exported import (
     VIT_B_DECODER,
@@ -254,3 +255,20 @@ def test_options_that_mean_nothing():
     ):
         with pytest.raises(samjax.SamjaxError, match=r"is .*: (give|use)"):
             options.check()
+
+
+@pytest.mark.parametrize(
+    "options", [{"points": 10**23}, {"batch": 5000}, {"points": 0}, {"points": 10**5000}]
+)
+def test_numbers_that_nobody_can_use_are_refused_at_once(embedded, tmp_path, options):
+    for name in ("x.onnx", "x.jaxexport"):
+        with pytest.raises(ExportError, match=r"give 1 to 4096, or None \(--\w+ any\)"):
+            export_model(embedded, tmp_path / name, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced(embedded, tmp_path):
+    (tmp_path / "x.onnx").symlink_to(tmp_path / "nowhere.onnx")
+    with pytest.raises(ExportError, match="exists"):
+        export_model(embedded, tmp_path / "x.onnx")
+    assert (tmp_path / "x.onnx").is_symlink()

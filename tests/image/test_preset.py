@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from samjax.errors import ImageError
+from samjax.image.longest_side import resize
 from samjax.image.preset import PRESETS, SAM, Preset, get_preset, normalise, prepare
-from samjax.image.read import resize
 
 MEAN = np.array([123.675, 116.28, 103.53])
 STD = np.array([58.395, 57.12, 57.375])

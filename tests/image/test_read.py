@@ -12,14 +12,14 @@ from PIL import Image
 
 from samjax.errors import ImageError
 from samjax.image import read as image_module
-from samjax.image.read import (
+from samjax.image.longest_side import (
     apply_boxes,
     apply_coords,
-    read_image,
     resize,
     resize_longest_side,
     scale_coords,
 )
+from samjax.image.read import read_image
 
 
 @pytest.fixture(scope="module")

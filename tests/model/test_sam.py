@@ -109,6 +109,21 @@ def test_images_at_once(chunks: str, dtype: str):
         assert np.abs(found - expected).max() <= limit * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrow_products_are_nearly_the_wide_ones(embedding, dtype: str):
+    sam = fill_model(random_parameters(PLAIN), PLAIN, dtype=jnp.dtype(dtype))
+    image = noise(PLAIN.image_size, PLAIN.image_size, 3)
+
+    def run(chunks: Chunks):
+        encoded = jax.jit(lambda x: sam.encode(x, chunks))(image)
+        low_res, _ = decode(sam, embedding, prompts(False), chunks)  # the scores need none of them
+        return np.asarray(encoded), low_res
+
+    for narrow, wide in zip(run(Chunks(narrow=True)), run(UNCHUNKED), strict=True):
+        assert narrow.dtype == wide.dtype == np.float32
+        assert 0 < np.abs(narrow - wide).max() <= 0.05 * np.abs(wide).max()
+
+
 @pytest.fixture(scope="module", params=[False, True], ids=["shared image", "own image"])
 def decoded(request, sam, embedding):
     given = prompts(request.param)

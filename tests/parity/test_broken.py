@@ -122,7 +122,11 @@ def mask_prompt_gelu(patch: pytest.MonkeyPatch) -> None:
 
 def flipped_transposed_convolution(patch: pytest.MonkeyPatch) -> None:
     right = layers.ConvTranspose2x2.__call__
-    patch.setattr(layers.ConvTranspose2x2, "__call__", lambda s, x: right(s, x)[..., ::-1, :])
+
+    def flipped(self, x, **options):
+        return right(self, x, **options)[..., ::-1, :]
+
+    patch.setattr(layers.ConvTranspose2x2, "__call__", flipped)
 
 
 def rows_for_columns_in_transposed_convolution(patch: pytest.MonkeyPatch) -> None:

@@ -347,7 +347,7 @@ def annotators(model: Any) -> Iterator[Case]:
         [v for v in wrong if v not in (".", "")],
     )
     yield "images", lambda v: samjax.Annotator(model, v), [1.5, True, object(), print, int, 1j, b""]
-    for field in ("dtype", "precision"):
+    for field in ("dtype", "precision", "attention"):
         values = [5, [], {}, b"x", "x", 1.5]
         yield field, lambda v, f=field: samjax.ModelSpec(**{f: v}).load(), values
     yield "spec", lambda v: samjax.ModelSpec(v).load(), [5, [], {}, "a\0b", 1.5]

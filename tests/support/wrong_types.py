@@ -98,6 +98,7 @@ def _annotators(model: Any) -> Iterator[Case]:
         "multimask": ["yes", 5, None],
         "automatic": [5, "x", [1], {"points_per_side": "4"}, {"no_such": 4}, {5: 4}],
         "detector": [5, {}, [1]],
+        "decode_in_page": [5, None, b"x", [], {}, "a\0b", "~nobody-of-this-name", "no/such"],
     }
     for name, wrong in values.items():
         yield f"Annotator {name}", partial(make, name), wrong

@@ -106,8 +106,9 @@ export class Actions {
    * @param {Mark} mark
    */
   #mark(mark) {
-    this.page.state.preview = null;
+    this.page.hover.forget();
     this.page.state.marks.push(mark);
+    this.page.decoder.foresee(mark);
     this.page.painter.paint();
   }
 

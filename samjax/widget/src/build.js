@@ -13,15 +13,33 @@ import { helpTable } from "./help.js";
 const bundle = fileURLToPath(new URL("../static/widget.js", import.meta.url));
 const banner = "/* Made by `npm run build` in samjax/widget/src: change the sources there. */";
 
-const { outputFiles } = await build({
+/** @type {import("esbuild").BuildOptions & {write: false}} */
+const settings = {
   absWorkingDir: fileURLToPath(new URL(".", import.meta.url)),
-  entryPoints: ["index.js"],
   bundle: true,
   write: false,
   format: "esm",
   target: "es2022",
   charset: "utf8",
   minify: true,
+};
+/** A module that is imported as "NAME?text" comes bundled, as text: the source of a web worker. */
+const asText = {
+  name: "text",
+  /** @param {import("esbuild").PluginBuild} each */
+  setup(each) {
+    each.onResolve({ filter: /\?text$/ }, ({ path }) => ({ path, namespace: "text" }));
+    each.onLoad({ filter: /.*/, namespace: "text" }, async ({ path }) => {
+      const made = await build({ ...settings, entryPoints: [path.replace("?text", "")] });
+      return { contents: made.outputFiles[0].text, loader: "text" };
+    });
+  },
+};
+
+const { outputFiles } = await build({
+  ...settings,
+  entryPoints: ["index.js"],
+  plugins: [asText],
   lineLimit: 120,
   banner: { js: banner },
 });

@@ -58,6 +58,7 @@ export class Kernel {
    */
   send(kind, content = {}) {
     if (kind !== "set_threshold") this.page.actions.settle();
+    if (kind !== "click" && kind !== "box") this.page.decoder.forget();
     this.#requests += 1;
     const request = `${this.name}-${this.#requests}`;
     this.#pending.set(request, performance.now());
@@ -83,10 +84,10 @@ export class Kernel {
     const { page } = this;
     page.state.gone = true;
     page.state.marks = [];
-    page.state.preview = null;
     this.#pending.clear();
     page.hover.forget();
     page.actions.forget();
+    page.decoder.forget();
     page.refresh();
     page.say(page.veil.textContent ?? "", "error");
     page.painter.paint();
@@ -106,6 +107,8 @@ export class Kernel {
     else if (message.kind === "update") this.#onUpdate(message, buffers);
     else if (message.kind === "automatic_masks") this.page.automatic.receive(message, buffers[0]);
     else if (message.kind === "hover") this.page.hover.receive(message, buffers);
+    else if (message.kind === "page_decoder") this.page.decoder.receive(message, buffers);
+    else if (message.kind === "embedding") this.page.decoder.receiveEmbedding(message, buffers);
     else if (message.kind === "download") this.page.exporter.receive(message, buffers[0]);
     else if (message.kind === "images") this.page.images.receive(message);
     else if (message.kind === "thumbnail") this.page.images.receiveThumbnail(message, buffers[0]);
@@ -156,10 +159,14 @@ export class Kernel {
     for (const id of state.hidden) if (!alive.has(id)) state.hidden.delete(id);
     const small = buffers.slice(message.masks.length);
     if (message.candidates) this.#keepThumbnails(message.candidates, small, message.replies);
-    if (!this.busy) state.marks = [];
+    if (!this.busy) {
+      state.marks = [];
+      page.decoder.forget();
+    }
     page.actions.answered(state.told);
     page.automatic.answered(state.told);
     state.unpack();
+    page.hover.follow();
     page.editor.answered();
     page.refresh();
     page.painter.paintNow();

@@ -16,6 +16,7 @@ import { Hover } from "./hover.js";
 import { ImageList } from "./images.js";
 import { Kernel } from "./kernel.js";
 import { isTextField, Keyboard } from "./keyboard.js";
+import { PageDecoder } from "./page_decoder.js";
 import { Painter } from "./painter.js";
 import { ClassPanel, ObjectPanel } from "./panels.js";
 import { Pointer } from "./pointer.js";
@@ -53,6 +54,7 @@ export class Page {
   });
   veil = element("div", "samjax-veil");
   status = element("span", "samjax-status");
+  notice = element("span", "samjax-notice", { role: "status" });
   zoomText = element("span", "samjax-zoom");
   root = element("div", "samjax-annotator", {
     "data-state": "loading",
@@ -75,6 +77,7 @@ export class Page {
     this.model = model;
     this.actions = new Actions(this);
     this.hover = new Hover(this);
+    this.decoder = new PageDecoder(this);
     this.automatic = new AutomaticMasks(this);
     this.editor = new OutlineEditor(this);
     this.images = new ImageList(this);
@@ -101,6 +104,7 @@ export class Page {
     this.#listen();
     this.#theme();
     this.kernel.send("hello");
+    this.decoder.begin();
   }
 
   /** @param {Element} el */
@@ -115,7 +119,7 @@ export class Page {
       this.automatic.field,
       this.review.node,
       element("div", "samjax-body", {}, [this.stage, this.#side()]),
-      element("div", "samjax-foot", {}, [line, this.zoomText]),
+      element("div", "samjax-foot", {}, [line, this.notice, this.zoomText]),
     );
     el.append(this.root);
     Object.assign(this.root, { samjaxPage: this }); // for tests, and for the browser's console
@@ -214,6 +218,7 @@ export class Page {
     this.objects.refresh();
     this.candidates.refresh();
     this.review.refresh();
+    this.decoder.follow();
   }
 
   /**
@@ -312,6 +317,7 @@ export class Page {
 
   close() {
     this.kernel.close();
+    this.decoder.close();
     this.pointer.close();
     this.keyboard.close();
     this.images.close();

@@ -216,7 +216,14 @@ export class Painter {
       if (chosen) this.#paintMask(chosen, POINTED, { opacity: 0.35, outline: true });
     }
     const current = state.held.find(({ each }) => each.id === state.told?.active);
-    if (current) this.#paintMask(current.mask, current.colour, { width: 2.5 });
+    const { foreseen, active } = state;
+    if (current && (!foreseen || foreseen.fresh)) {
+      this.#paintMask(current.mask, current.colour, { width: 2.5 });
+    }
+    if (foreseen) {
+      const colour = active && !foreseen.fresh ? state.colourOf(active) : NEW_OBJECT;
+      this.#paintMask(foreseen.mask, colour, { width: 2.5 });
+    }
     if (state.preview && !state.marks.length && !choosing) {
       this.#paintMask(state.preview, PREVIEW, { opacity: 0.3, width: 1.5, outline: true });
     }

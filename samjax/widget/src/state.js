@@ -2,7 +2,7 @@
 
 /**
  * @import {
- *   Colour, Drag, HeldMask, Mark, Mode, ObjectEntry, Picture, Point, Thumbnails, Update
+ *   Colour, Drag, Foreseen, HeldMask, Mark, Mode, ObjectEntry, Picture, Point, Thumbnails, Update
  * } from "./types"
  */
 import { Mask } from "./mask.js";
@@ -20,6 +20,8 @@ export class PageState {
   marks = [];
   /** @type {Mask | null} the mask that a click here would give */
   preview = null;
+  /** @type {Foreseen | null} */
+  foreseen = null;
   /** No answer from the kernel. */
   gone = false;
 
@@ -144,7 +146,7 @@ export class PageState {
   /** Forget what belonged to another image. */
   leave() {
     this.marks = [];
-    this.preview = this.drag = this.corner = this.cursor = null;
+    this.preview = this.foreseen = this.drag = this.corner = this.cursor = null;
     this.thumbnails = null;
     this.hidden.clear();
     this.selected.clear();

@@ -1,5 +1,6 @@
 /** What travels between the page and the kernel, and what the page keeps. */
 
+import type { Prompt } from "./logits.js";
 import type { Mask } from "./mask.js";
 
 /** (x, y): pixels of the image, or CSS pixels of the canvas where a name says so. */
@@ -119,6 +120,60 @@ export interface HoverMessage {
   score?: number;
 }
 
+/** A file of the decoder's runtime: its bytes, or its address and hash. */
+export type RuntimeFile = Uint8Array<ArrayBuffer> | [string, string];
+
+/** The decoder and its runtime, whose files follow where they have no address. */
+export interface DecoderMessage {
+  kind: "page_decoder";
+  provider: string;
+  /** Why there is none. */
+  error?: string;
+  module?: [string, string];
+  wasm?: [string, string];
+}
+
+/** An image's embedding follows, float16. */
+export interface EmbeddingMessage {
+  kind: "embedding";
+  index: number;
+  /** (height, width) of the image. */
+  original: [number, number];
+  /** (height, width) of the image inside of the network's input. */
+  input: [number, number];
+  /** Side of the network's input. */
+  side: number;
+  shape: number[];
+}
+
+export interface DecoderStart {
+  kind: "start";
+  provider: string;
+  decoder: Uint8Array;
+  module: RuntimeFile;
+  wasm: RuntimeFile;
+}
+
+export type EmbeddingStart = EmbeddingMessage & { half: ArrayBuffer };
+
+export interface DecodeRequest {
+  kind: "decode";
+  id: number;
+  index: number;
+  prompt: Prompt;
+  multimask: boolean;
+  threshold: number;
+  display: [number, number];
+}
+
+export type WorkerRequest = DecoderStart | EmbeddingStart | DecodeRequest;
+
+export type WorkerAnswer =
+  | { kind: "start" }
+  | { kind: "embedding"; index: number }
+  | { kind: "decode"; id: number; runs: Uint32Array | null }
+  | { kind: "failed"; reason: string };
+
 /** All images, in order: their names, and how many objects each has and has done. */
 export interface ImagesMessage {
   kind: "images";
@@ -143,6 +198,8 @@ export type KernelMessage =
   | UpdateMessage
   | ImageMessage
   | AutomaticMasksMessage
+  | DecoderMessage
+  | EmbeddingMessage
   | HoverMessage;
 
 /** The image that is shown. */
@@ -166,6 +223,13 @@ export interface Thumbnails {
   region: Box;
   masks: Mask[];
   key: string;
+}
+
+/** What the page decoded of marks that the kernel has yet to answer. */
+export interface Foreseen {
+  mask: Mask;
+  /** Whether it will be an object of its own, beside the active one. */
+  fresh: boolean;
 }
 
 /** What was done and waits for its mask. */

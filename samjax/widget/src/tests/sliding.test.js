@@ -19,7 +19,7 @@ function page() {
     /** @param {{ kind: string, threshold?: number, object_id?: number }} message */
     send: ({ kind, threshold, object_id }) => sent.push([kind, threshold ?? object_id]),
   };
-  Object.assign(made, { model, root: { dataset: {} } });
+  Object.assign(made, { model, root: { dataset: {} }, decoder: { forget() {} } });
   made.state.told = /** @type {Update} */ ({ image: { phase: "ready" } });
   const actions = new Actions(made);
   const kernel = new Kernel(Object.assign(made, { actions }));
