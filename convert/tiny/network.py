@@ -22,6 +22,34 @@ DECODER = "mask_decoder."
 TRANSFORMER = DECODER + "transformer."
 
 
+class Product(torch.autograd.Function):
+    """a bᵀ of batches. torch.bmm's own gradient of b is transposed, which makes its sums slow."""
+
+    @staticmethod
+    def forward(ctx, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(a, b)
+        return torch.bmm(a, b.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        a, b = ctx.saved_tensors
+        return torch.bmm(gradient, b), torch.bmm(gradient.transpose(1, 2), a)
+
+
+class TransposedProduct(torch.autograd.Function):
+    """aᵀ b of batches, for the same reason."""
+
+    @staticmethod
+    def forward(ctx, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(a, b)
+        return torch.bmm(a.transpose(1, 2), b)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        a, b = ctx.saved_tensors
+        return torch.bmm(b, gradient.transpose(1, 2)), torch.bmm(a, gradient)
+
+
 class Network:
     """Functions of (parameters, inputs) for one size. B images, p prompts each, N = B p.
 
@@ -39,6 +67,10 @@ class Network:
             raise SystemExit(f"windows of {self.window} do not divide a grid of {self.grid} cells")
         self.offsets = {
             n: torch.arange(n)[:, None] - torch.arange(n)[None] + n - 1
+            for n in (self.grid, self.window)
+        }
+        self.codes = {
+            n: torch.cat([torch.eye(n).repeat_interleave(n, 0), torch.eye(n).repeat(n, 1)], 1)
             for n in (self.grid, self.window)
         }
         centres = (torch.arange(self.grid) + 0.5) / self.grid
@@ -63,9 +95,14 @@ class Network:
         rel_w = torch.matmul(grid.permute(2, 0, 1, 3).reshape(n, -1, c), cols)
         rel_w = rel_w.view(n, m * heads, n, n).permute(1, 2, 0, 3)  # [Mh, y, x, key x]
         flat = (m * heads, cells, c)
-        scores = torch.bmm(q.reshape(flat) * c**-0.5, k.reshape(flat).transpose(1, 2))
-        scores = scores.view(m * heads, n, n, n, n) + rel_h[..., :, None] + rel_w[..., None, :]
-        weights = torch.softmax(scores.view(m * heads, cells, cells), -1)
+        # One product adds all three terms: keys carry the one-hot codes of their row and column.
+        queries = torch.cat(
+            [q.reshape(flat) * c**-0.5] + [x.reshape(m * heads, cells, n) for x in (rel_h, rel_w)],
+            -1,
+        )
+        codes = self.codes[n].to(k.dtype).to(k.device).expand(m * heads, -1, -1)
+        scores = Product.apply(queries, torch.cat([k.reshape(flat), codes], -1))
+        weights = torch.softmax(scores, -1)
         out = torch.bmm(weights, v.reshape(flat)).view(m, heads, cells, c)
         return out.transpose(1, 2).reshape(m, cells, self.width)
 
@@ -168,7 +205,7 @@ class Network:
         q = q.view(n, t, HEADS, 16).permute(2, 0, 1, 3).reshape(HEADS, n * t, 16)
         q = torch.bmm(q, p[name + "k_proj.weight"].view(HEADS, 16, 256))
         q = q.view(HEADS, n, t, 256).transpose(0, 1).reshape(m, -1, 256)
-        weights = torch.softmax(torch.bmm(q, keys.transpose(1, 2)), -1)
+        weights = torch.softmax(Product.apply(q, keys), -1)
         out = torch.bmm(weights, values).view(n, HEADS, t, 256)
         out = out.transpose(0, 1).reshape(HEADS, n * t, 256)
         out = torch.bmm(out, p[name + "v_proj.weight"].view(HEADS, 16, 256).transpose(1, 2))
@@ -186,13 +223,13 @@ class Network:
         k = k.permute(2, 0, 1, 3).reshape(HEADS, n * t, 16)
         k = torch.bmm(k, p[name + "q_proj.weight"].view(HEADS, 16, 256))
         k = k.view(HEADS, n, t, 256).transpose(0, 1).reshape(m, -1, 256)
-        scores = torch.bmm(k, image.transpose(1, 2)).view(n, HEADS, t, s) + bias[..., None]
+        scores = Product.apply(k, image).view(n, HEADS, t, s) + bias[..., None]
         weights = torch.softmax(scores, 2).view(n, HEADS * t, s)
         v = F.linear(v, p[name + "v_proj.weight"], p[name + "v_proj.bias"])
         v = v.view(n, t, HEADS, 16).permute(2, 0, 1, 3).reshape(HEADS, n * t, 16)
         v = torch.bmm(v, p[name + "out_proj.weight"].t().reshape(HEADS, 16, 256))
         v = v.view(HEADS, n, t, 256).transpose(0, 1).reshape(n, HEADS * t, 256)
-        return torch.bmm(weights.transpose(1, 2), v) + p[name + "out_proj.bias"]
+        return TransposedProduct.apply(weights, v) + p[name + "out_proj.bias"]
 
     def _norm(self, p: Parameters, name: str, x: torch.Tensor) -> torch.Tensor:
         return F.layer_norm(x, (256,), p[name + ".weight"], p[name + ".bias"], 1e-5)

@@ -71,6 +71,11 @@ def click_loss(
     return (F.softplus(-signed) * weight).sum() / count, obeyed
 
 
+def match_loss(mapped: torch.Tensor, wanted: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of features [B, s, c] at known cells, [B, s] of 1 or 0."""
+    return ((mapped - wanted).square().mean(-1) * known).sum() / known.sum()
+
+
 def most_confident(logits: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     """The mask of three with the highest score: [N, 4, k], [N, 4] -> [N, k]."""
     return logits[torch.arange(len(logits)), scores[:, 1:].argmax(1) + 1]
@@ -91,9 +96,9 @@ def correcting_clicks(
     truth = network.from_token_order(target) > 0.5
     answer = network.from_token_order(previous) > 0
     wrong = (answer != truth) & (network.from_token_order(valid) > 0)
-    # A third of the clicks take something away, where there is something to take.
+    # Half of the clicks take something away, where there is something to take.
     surplus = wrong & answer
-    negative = surplus.flatten(1).any(1) & (torch.rand(len(wrong)) < 1 / 3)
+    negative = surplus.flatten(1).any(1) & (torch.rand(len(wrong)) < 1 / 2)
     wrong = torch.where(negative[:, None, None], surplus, wrong).float()
     depth = wrong[:, None]
     for _ in range(3):
@@ -138,3 +143,17 @@ def simulate_corrections(
             single = torch.rand(len(logits), 1) < 0.7
             previous = torch.where(single, logits[:, 0], most_confident(logits, scores)).float()
     return xy, labels, previous
+
+
+def summarise(iou: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """Mean IoU of clicks and boxes: single mask, most confident of three, best of three."""
+    chosen = iou[torch.arange(len(iou)), scores[:, 1:].argmax(1) + 1]
+    best, boxes = iou[:, 1:].max(1).values, labels[:, 0] == 2
+    found = {
+        "click": chosen[~boxes],
+        "click_oracle": best[~boxes],
+        "box_single": iou[boxes, 0],
+        "box": chosen[boxes],
+        "box_oracle": best[boxes],
+    }
+    return {k: round(float(v.mean()), 4) for k, v in found.items() if len(v)}

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from convert.tiny.sources import NOT_PASTED, OTHER, SHARES, Sources
+from convert.tiny.sources import NOT_PASTED, OTHER, SHARES, Picture, Sources
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 STD = np.array([58.395, 57.12, 57.375], np.float32)
 POINT, BOX = 0, 1
+PSEUDO = 0.6  # share of a teacher's masks, where a photograph has some
 PASTED = 10_000  # labels from here on are pasted objects
 
 
@@ -25,6 +26,8 @@ class Sample(NamedTuple):
         corners: [P, 2, 2] float32, (x, y) in input pixels, pixel centres at +0.5: the box's two
             corners, or the click and an unused point.
         kinds: [P] int64, POINT or BOX.
+        features: [s, 256] float32, the teacher's image embedding at each of the s cells.
+        known: [s] float32, 1 where there is one: not in the padding, nor below pasted objects.
     """
 
     image: np.ndarray
@@ -32,6 +35,8 @@ class Sample(NamedTuple):
     valid: np.ndarray
     corners: np.ndarray
     kinds: np.ndarray
+    features: np.ndarray
+    known: np.ndarray
 
 
 class Sampler:
@@ -159,8 +164,8 @@ class Sampler:
             labels[cover > 0.5] = PASTED + number
         return image
 
-    def _image(self) -> tuple[np.ndarray, np.ndarray]:
-        """RGB [h, w, 3] float32 0..255 and its labels [h, w] int32 (0: none)."""
+    def _image(self) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """RGB [h, w, 3] float32 0..255, its labels [h, w] int32 (0: none), features and known."""
         size, rng, u = self.size, self.rng, self.rng.uniform
         kind = rng.choice(self.kinds, p=self.shares)
         if kind == "scene":
@@ -169,15 +174,20 @@ class Sampler:
             else:
                 image = self._texture(256, 320)
             labels = np.zeros(image.shape[:2], np.int32)
+            picture = None
         else:
             picture = self._pick(self.sources.images[kind])
             image = picture.image()
-            labels = picture.labels(int(rng.integers(len(picture.maps))))
+            if picture.pseudo and rng.random() < PSEUDO:
+                labels = picture.pseudo_labels(int(rng.integers(len(picture.pseudo))))
+            else:
+                labels = picture.labels(int(rng.integers(len(picture.maps))))
         height, width = labels.shape
         side = int(max(height, width) * min(1, u(0.4, 1.2)))
         h, w = min(height, side), min(width, side)
         y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
         image, labels = image[y : y + h, x : x + w], labels[y : y + h, x : x + w]
+        crop = np.array([x / width, y / height, w / width, h / height])
         scale = size / max(h, w)
         h, w = max(16, round(h * scale)), max(16, round(w * scale))
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -192,9 +202,37 @@ class Sampler:
             image = cv2.GaussianBlur(image, (0, 0), u(0.3, 1))
         if rng.random() < 0.2:
             image = image + rng.normal(0, u(2, 12), image.shape).astype(np.float32)
-        if rng.random() < 0.5:
+        mirrored = rng.random() < 0.5
+        if mirrored:
             image, labels = image[:, ::-1], labels[:, ::-1]
-        return image, labels
+        return image, labels, self._teacher(picture, crop, mirrored, labels)
+
+    def _teacher(
+        self, picture: Picture | None, crop: np.ndarray, mirrored: bool, labels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The teacher's features at the cells' centres, between its own cells' centres."""
+        g = self.size // 16
+        if picture is None or picture.features is None:
+            return np.zeros((g * g, 256), np.float32), np.zeros(g * g, np.float32)
+        table = np.load(picture.features, mmap_mode="r")
+        (h, w), n = labels.shape, len(table)
+        ys, xs = (((np.arange(g) + 0.5) * 16 / side) for side in (h, w))
+        inside = (ys[:, None] < 1) & (xs[None] < 1)
+        if mirrored:
+            xs = 1 - xs
+        v, u = (
+            np.clip((start + part * extent) * n - 0.5, 0, n - 1.001)
+            for start, part, extent in ((crop[1], ys, crop[3]), (crop[0], xs, crop[2]))
+        )
+        top, left = v.astype(int), u.astype(int)
+        dy, dx = ((a - b).astype(np.float32) for a, b in ((v, top), (u, left)))
+        rows = table[top] * (1 - dy)[:, None, None] + table[top + 1] * dy[:, None, None]
+        found = rows[:, left] * (1 - dx)[:, None] + rows[:, left + 1] * dx[:, None]
+        square = np.zeros((self.size, self.size), bool)
+        square[:h, :w] = labels >= PASTED
+        pasted = square.reshape(g, 16, g, 16).any((1, 3))
+        known = (inside & ~pasted).astype(np.float32)
+        return found.reshape(g * g, 256).astype(np.float32), known.ravel()
 
     # ----------------------------------------------------------------- prompts
 
@@ -225,7 +263,7 @@ class Sampler:
         size, cells, rng = self.size, self.size // 4, self.rng
         smallest = 40 * (size / 256) ** 2
         while True:
-            image, labels = self._image()
+            image, labels, (features, known) = self._image()
             numbers, areas = np.unique(labels, return_counts=True)
             usable = numbers[(numbers > 0) & (areas > smallest)]
             if len(usable):
@@ -255,4 +293,20 @@ class Sampler:
                 corners[p] = self._box(pixels, (h, w)) + 0.5
             else:
                 corners[p, 0] = self._click(mask, pixels, centred=rng.random() < 0.5)
-        return Sample(padded.transpose(2, 0, 1), masks, valid, corners, kinds)
+        return Sample(padded.transpose(2, 0, 1), masks, valid, corners, kinds, features, known)
+
+
+class Standardise:
+    """Brings a teacher's features to mean 0 and deviation 1, judged by some photographs."""
+
+    def __init__(self, sources: Sources):
+        taught = [x.features for found in sources.images.values() for x in found if x.features]
+        tables = [np.load(f)[::4, ::4].reshape(-1, 256) for f in taught[::20]]
+        table = (
+            np.concatenate(tables, dtype=np.float32) if tables else np.zeros((1, 256), np.float32)
+        )
+        self.mean, self.deviation = table.mean(0), table.std(0) + 1e-6
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """[..., 256], clipped at five deviations."""
+        return np.clip((features - self.mean) / self.deviation, -5, 5)

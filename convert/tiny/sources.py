@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -22,12 +22,12 @@ CUT_OUTS = 4000  # segments that are pasted into other images, at most
 # show and how well they are outlined, not by their number.
 SHARES = {
     "bsds": 0.25,
-    "coco": 0.04,
+    "coco": 0.05,
     "nuclei": 0.02,
     "scene": 0.06,
-    "coco_instances": 0.22,
-    "coco_person": 0.06,
-    "ccp_clothing": 0.07,
+    "coco_instances": 0.25,
+    "coco_person": 0.12,
+    "ccp_clothing": 0.05,
     "wild_animals": 0.05,
     "feral_cats": 0.03,
     "humans": 0.03,
@@ -61,17 +61,28 @@ class Picture:
         maps: PNG files of labels, one an annotator or a level.
         first: what is added to the labels, so that 0 means no segment.
         specks: segments smaller than this share of the image are dropped.
+        name: the photograph's, without suffix.
+        pseudo: PNG files of a teacher's masks as labels.
+        features: file of a teacher's image embedding [64, 64, 256] of the whole image.
     """
 
     photograph: bytes
     maps: tuple[bytes, ...]
     first: int = 0
     specks: float = 0.0
+    name: str = ""
+    pseudo: tuple[bytes, ...] = ()
+    features: Path | None = None
 
     def image(self) -> np.ndarray:
         """RGB [H, W, 3] uint8."""
         decoded = cv2.imdecode(np.frombuffer(self.photograph, np.uint8), cv2.IMREAD_COLOR)
         return np.ascontiguousarray(decoded[:, :, ::-1])
+
+    def pseudo_labels(self, index: int) -> np.ndarray:
+        """Label map [H, W] int32 of the teacher's masks; 0: no segment."""
+        data = np.frombuffer(self.pseudo[index], np.uint8)
+        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED).astype(np.int32)
 
     def labels(self, index: int) -> np.ndarray:
         """Label map [H, W] int32 of one annotator; 0: no segment."""
@@ -116,7 +127,7 @@ def _shrink(image: np.ndarray, side: int) -> np.ndarray:
 def _bsds(root: Path) -> Iterator[Picture]:
     for path in sorted((root / "images").glob("*.jpg")):
         segments = sorted((root / "segments").glob(f"{path.stem}_*.png"))
-        yield Picture(path.read_bytes(), tuple(p.read_bytes() for p in segments), first=1)
+        yield Picture(path.read_bytes(), tuple(p.read_bytes() for p in segments), 1, name=path.stem)
 
 
 def _coco(images: Path, annotations: Path) -> Iterator[Picture]:
@@ -135,7 +146,8 @@ def _coco(images: Path, annotations: Path) -> Iterator[Picture]:
             ]
             cv2.fillPoly(labels, rings, number)
         if labels.any():
-            yield Picture(path.read_bytes(), (cv2.imencode(".png", labels)[1].tobytes(),))
+            encoded = (cv2.imencode(".png", labels)[1].tobytes(),)
+            yield Picture(path.read_bytes(), encoded, name=path.stem)
 
 
 def _label_folder(root: Path) -> Iterator[Picture]:
@@ -143,7 +155,17 @@ def _label_folder(root: Path) -> Iterator[Picture]:
     for path in sorted((root / "images").iterdir()):
         maps = [root / level / f"{path.stem}.png" for level in ("labels", "labels2")]
         encoded = tuple(p.read_bytes() for p in maps if p.exists())
-        yield Picture(path.read_bytes(), encoded, specks=SPECKS.get(root.name, 0.0))
+        specks = SPECKS.get(root.name, 0.0)
+        yield Picture(path.read_bytes(), encoded, specks=specks, name=path.stem)
+
+
+def _with_teacher(picture: Picture, source: str, taught: Path) -> Picture:
+    features = taught / f"{source}__{picture.name}.npy"
+    if not features.exists():
+        return picture
+    with np.load(features.with_suffix(".maps.npz")) as maps:
+        pseudo = tuple(maps[k].tobytes() for k in maps.files)
+    return replace(picture, pseudo=pseudo, features=features)
 
 
 def _segments_as_cut_outs(
@@ -197,6 +219,7 @@ def read_sources(
     backgrounds: list[Path],
     held_out: bool,
     packs: list[Path] | None = None,
+    taught: Path | None = None,
 ) -> Sources:
     """Read the training images, or only the held-out tenth of each source.
 
@@ -206,6 +229,7 @@ def read_sources(
         backgrounds: folders of photographs (.jpg, .png).
         held_out: the tenth that is kept for choosing between runs, instead of the rest.
         packs: folders of sources, each a folder with images/ and labels/.
+        taught: what convert.tiny.teacher wrote.
     """
     coco = data / "coco_tiny"
     pictures = {
@@ -222,6 +246,8 @@ def read_sources(
     }
     if held_out:
         return Sources(kept)
+    if taught:
+        kept = {k: [_with_teacher(x, k, taught) for x in found] for k, found in kept.items()}
     pasted = _segments_as_cut_outs(
         [x for name, found in kept.items() if name not in NOT_PASTED for x in found]
     )

@@ -19,10 +19,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.multiprocessing as mp
+import torch.nn.functional as F  # noqa: N812
 
 from convert.tiny.network import Network
-from convert.tiny.objective import click_loss, mask_loss, most_confident, simulate_corrections
-from convert.tiny.samples import BOX, Sample, Sampler
+from convert.tiny.objective import (
+    click_loss,
+    mask_loss,
+    match_loss,
+    most_confident,
+    simulate_corrections,
+    summarise,
+)
+from convert.tiny.samples import BOX, Sample, Sampler, Standardise
 from convert.tiny.sources import read_sources
 from convert.tiny.start import random_start, tiny_config, warm_start
 from samjax.checkpoint.formats.safetensors import write_safetensors
@@ -30,7 +38,8 @@ from samjax.files import replacing
 
 BUFFER = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 BETAS, VALIDATION_IMAGES, PATIENCE = (0.9, 0.98), 48, 6 * 3600
-CLICKS = 0.2  # weight of the loss at the clicked pixels
+CLICKS = 1.0  # weight of the loss at the clicked pixels
+TEACHER = {"teacher.weight": (256, 256), "teacher.bias": (256,)}  # of a linear map, not saved
 MOMENTS = ("master", "average", "first", "second")  # what state.pt holds
 
 
@@ -41,12 +50,15 @@ def parse_arguments() -> argparse.Namespace:
     add("--cut-outs", type=Path, nargs="*", default=[], help="folders of PNGs with alpha")
     add("--backgrounds", type=Path, nargs="*", default=[], help="folders of photographs")
     add("--packs", type=Path, nargs="*", default=[], help="folders of SOURCE/images, /labels")
+    add("--taught", type=Path, help="what convert.tiny.teacher wrote")
     add("--out", type=Path, required=True)
     add("--minutes", type=float, default=60, help="of training")
     add("--constant", action="store_true", help="learning rate; else it falls to 0 at --minutes")
     add("--average", type=float, default=0.999, help="of the averaged weights, a step")
     add("--init", type=Path, help="weights to start from; positions are resized to --size")
     add("--seed", type=int, default=0)
+    add("--paste", type=float, default=0.5, help="share of images that objects are pasted into")
+    add("--match", type=float, default=1.0, help="weight of the teacher's features")
     add("--device", default="cpu", help="cpu or cuda")
     add("--processes", type=int, default=os.cpu_count(), help="on the CPU")
     add("--size", type=int, default=256, help="input side in pixels, a multiple of 128")
@@ -87,9 +99,15 @@ class Worker:
         torch.manual_seed(seed)
         self.random = np.random.default_rng([options.seed, started])  # the same in each process
         sources = read_sources(
-            options.data, options.cut_outs, options.backgrounds, False, options.packs
+            options.data,
+            options.cut_outs,
+            options.backgrounds,
+            False,
+            options.packs,
+            options.taught,
         )
-        self.sampler = Sampler(sources, options.size, seed)
+        self.sampler = Sampler(sources, options.size, seed, options.paste)
+        self.standardise = Standardise(sources)
         if rank == 0:
             fixed = Sampler(
                 read_sources(options.data, [], [], True, options.packs), options.size, 1, paste=0
@@ -110,7 +128,8 @@ class Worker:
                 model = warm_start(self.config, o.init)
             else:
                 model = random_start(self.config, self.sampler)
-            flat = torch.cat([p.detach().flatten() for p in model.parameters()])
+            parts = [p.detach().flatten() for p in model.parameters()]
+            flat = torch.cat([*parts, torch.zeros(sum(math.prod(s) for s in TEACHER.values()))])
             shared["master"].copy_(flat)
             shared["average"].copy_(flat)
             shared["buffer"].copy_(model.state_dict()[BUFFER])
@@ -140,7 +159,9 @@ class Worker:
     def arrays(self, samples: list[Sample]) -> tuple:
         """Patches, targets and padding in token order, points and their labels."""
         net = self.network
-        images, masks, valid, corners, kinds = (np.stack(x) for x in zip(*samples, strict=True))
+        images, masks, valid, corners, kinds, _, _ = (
+            np.stack(x) for x in zip(*samples, strict=True)
+        )
         prompts = masks.shape[1]
         target = net.to_token_order(torch.tensor(masks)).flatten(0, 1)
         inside = net.to_token_order(torch.tensor(valid)).float().repeat_interleave(prompts, 0)
@@ -161,6 +182,13 @@ class Worker:
         logits, scores = net.decode(p, embedding, net.tokens(p, xy, labels))
         loss, iou = mask_loss(logits.float(), scores.float(), target, inside, balance)
         figures = {"loss": float(loss.detach())} | summarise(iou, scores, labels)
+        features, known = (np.stack(x) for x in list(zip(*samples, strict=True))[-2:])
+        if known.any():
+            wanted = torch.tensor(self.standardise(features)).to(self.device)
+            mapped = F.linear(embedding, *(p[k] for k in TEACHER)).float()
+            match = match_loss(mapped, wanted, torch.tensor(known).to(self.device))
+            figures["match"] = float(match.detach())
+            loss = loss + o.match * match
         # Every process draws the same numbers here: none waits for another's longer step.
         correct, rounds, forget = (
             self.random.random(),
@@ -231,7 +259,8 @@ class Worker:
 
     def save(self, record: dict) -> None:
         out, shared = self.o.out, self.shared
-        tensors = {k: v.detach().float().cpu().numpy() for k, v in self.averaged.items()}
+        kept = {k: v for k, v in self.averaged.items() if k not in TEACHER}
+        tensors = {k: v.detach().float().cpu().numpy() for k, v in kept.items()}
         write_safetensors(out / "last.safetensors", tensors, {"training": json.dumps(record)})
         with replacing(out / "state.pt") as temporary:
             torch.save({k: shared[k] for k in (*MOMENTS, "clock", "buffer")}, temporary)
@@ -288,27 +317,15 @@ class Worker:
             file.write(json.dumps(record) + "\n")
 
 
-def summarise(iou: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """Mean IoU of clicks and boxes: single mask, most confident of three, best of three."""
-    chosen = iou[torch.arange(len(iou)), scores[:, 1:].argmax(1) + 1]
-    best, boxes = iou[:, 1:].max(1).values, labels[:, 0] == 2
-    found = {
-        "click": chosen[~boxes],
-        "click_oracle": best[~boxes],
-        "box_single": iou[boxes, 0],
-        "box": chosen[boxes],
-        "box_oracle": best[boxes],
-    }
-    return {k: round(float(v.mean()), 4) for k, v in found.items() if len(v)}
-
-
 def shared_state(options: argparse.Namespace) -> dict:
     """The vectors that the processes share, restored from OUT/state.pt when it is there."""
     from convert.official import build_official
 
     config = tiny_config(options.size, options.width, options.depth, options.decoder_mlp)
     named = list(build_official(config).named_parameters())
-    count = sum(p.numel() for _, p in named)
+    layout = {name: (tuple(p.shape), decays(name, p)) for name, p in named}
+    layout |= {name: (shape, False) for name, shape in TEACHER.items()}
+    count = sum(math.prod(shape) for shape, _ in layout.values())
 
     def vector(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         made = torch.zeros(*shape, dtype=dtype, device=options.device)
@@ -321,7 +338,7 @@ def shared_state(options: argparse.Namespace) -> dict:
         "norm": vector(options.processes),
         "buffer": vector(2, 128),
         "clock": torch.zeros(2, dtype=torch.float64).share_memory_(),  # seconds, steps
-        "layout": {name: (tuple(p.shape), decays(name, p)) for name, p in named},
+        "layout": layout,
     }
     state = options.out / "state.pt"
     if state.exists():
