@@ -81,17 +81,19 @@ class Picture:
 
     def pseudo_labels(self, index: int) -> np.ndarray:
         """Label map [H, W] int32 of the teacher's masks; 0: no segment."""
-        data = np.frombuffer(self.pseudo[index], np.uint8)
-        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED).astype(np.int32)
+        return _label_map(self.pseudo[index])
 
     def labels(self, index: int) -> np.ndarray:
         """Label map [H, W] int32 of one annotator; 0: no segment."""
-        data = np.frombuffer(self.maps[index], np.uint8)
-        labels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED).astype(np.int32) + self.first
+        labels = _label_map(self.maps[index]) + self.first
         if self.specks:
             areas = np.bincount(labels.ravel())
             labels[areas[labels] < self.specks * labels.size] = 0
         return labels
+
+
+def _label_map(png: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED).astype(np.int32)
 
 
 @dataclass

@@ -30,25 +30,26 @@ DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 SIDE, MASK = 1024, 256  # of the network's input and its masks: the image is stretched to a square
 CLICKS = (6, 5)  # along the image's longer and shorter side
 SCORE, STABILITY, AREA = 0.55, 0.75, (0.0015, 0.9)  # of a mask that is kept
-SAME, APART, MAPS = 0.8, 0.03, 5
+SAME, APART, MAPS = 0.8, 0.03, 5  # IoU of the same mask, overlap of others in one map, maps
+ENCODER = "sam2_hiera_tiny_encoder.with_runtime_opt.ort"
+DECODER = "sam2_hiera_tiny_decoder_pr1.onnx"
 
 
 class Teacher:
     """SAM 2's encoder and decoder in OpenVINO, in bfloat16 where the processor has it."""
 
     def __init__(self, folder: Path, threads: int = 1):
+        for name in (ENCODER, DECODER):
+            if not (folder / name).is_file():
+                raise SystemExit(f"{folder / name} is missing: --teacher names package/dist")
         import openvino
 
         core = openvino.Core()
         settings = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             settings["INFERENCE_PRECISION_HINT"] = "bf16"
-        encoder = as_onnx(folder / "sam2_hiera_tiny_encoder.with_runtime_opt.ort")
-        decoder = folder / "sam2_hiera_tiny_decoder_pr1.onnx"
-        self.encoder, self.decoder = (
-            core.compile_model(core.read_model(path), "CPU", settings)
-            for path in (encoder, decoder)
-        )
+        read = (core.read_model(path) for path in (as_onnx(folder / ENCODER), folder / DECODER))
+        self.encoder, self.decoder = (core.compile_model(x, "CPU", settings) for x in read)
 
     def encode(self, image: np.ndarray) -> list[np.ndarray]:
         """RGB [H, W, 3] uint8 -> [1, c, n, n] for (c, n) = (32, 256), (64, 128), (256, 64)."""
@@ -159,6 +160,16 @@ def teach(teacher: Teacher, picture: Picture, stem: Path, seed: int) -> int:
     return sum(map(len, groups))
 
 
+def part_of(text: str) -> tuple[int, int]:
+    """I and N of "I/N"."""
+    numbers = text.split("/")
+    if len(numbers) == 2 and all(x.isdecimal() for x in numbers):
+        part, parts = map(int, numbers)
+        if 1 <= part <= parts:
+            return part, parts
+    raise SystemExit(f"--part {text}: I/N is expected, as in 1/2, with I from 1 to N")
+
+
 def in_turn(pictures: dict[str, list[Picture]]) -> Iterator[tuple[str, Picture]]:
     """One picture of each source after another, so that a run that is cut short has some of all."""
     rounds = itertools.zip_longest(*([(k, x) for x in found] for k, found in pictures.items()))
@@ -176,7 +187,7 @@ def main() -> None:
     add("--part", default="1/1", help="I/N: every Nth photograph from the Ith on")
     add("--minutes", type=float, default=float("inf"), help="stop after them")
     options = parser.parse_args()
-    part, parts = map(int, options.part.split("/"))
+    part, parts = part_of(options.part)
     options.out.mkdir(parents=True, exist_ok=True)
     pictures = read_sources(options.data, [], [], False, options.packs).images
     teacher, begun = Teacher(options.teacher), time.monotonic()

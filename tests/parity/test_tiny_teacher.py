@@ -96,6 +96,19 @@ def test_what_was_taught_comes_back_with_its_picture(tmp_path: Path):
     assert not list((tmp_path / "out").glob(".*"))
 
 
+@pytest.mark.parametrize("text", ["2", "3/2", "0/2", "a/b", "1/2/3", "-1/2"])
+def test_a_wrong_part_is_refused(text: str):
+    assert teacher.part_of("2/2") == (2, 2)
+    with pytest.raises(SystemExit, match="I/N is expected"):
+        teacher.part_of(text)
+
+
+def test_a_missing_teacher_is_named(tmp_path: Path):
+    with pytest.raises(SystemExit, match=r"encoder.*\.ort is missing"):
+        teacher.Teacher(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_sources_take_turns():
     names = {"a": ["1", "2", "3"], "b": ["4"], "c": []}
     pictures = {k: [Picture(b"", (), name=n) for n in v] for k, v in names.items()}
