@@ -80,11 +80,41 @@ def _resize_line(values: torch.Tensor, length: int) -> torch.Tensor:
     return torch.nn.functional.interpolate(line, length, mode="linear")[0].t().contiguous()
 
 
+BLOCK = "image_encoder.blocks."
+
+
+def deepen(
+    state: dict[str, torch.Tensor], old: ImageEncoderConfig, new: ImageEncoderConfig
+) -> dict[str, torch.Tensor]:
+    """The weights of an encoder with more windowed blocks that computes the same at first.
+
+    Global blocks keep their order. A new block follows the windowed blocks of its run, copies the
+    last one and adds nothing yet: its two output projections are zero.
+    """
+    kept = {k: v for k, v in state.items() if not k.startswith(BLOCK)}
+    source = -1
+    for i in range(new.depth):
+        is_global, next_is_global = i in new.global_blocks, source + 1 in old.global_blocks
+        added = next_is_global and not is_global
+        if is_global != next_is_global and (is_global or source in (-1, *old.global_blocks)):
+            raise SystemExit(f"a depth of {new.depth} cannot start from {old.depth} blocks")
+        source += not added
+        for key, value in state.items():
+            start = f"{BLOCK}{source}."
+            if key.startswith(start):
+                name = key[len(start) :]
+                zero = added and name.startswith(("attn.proj.", "mlp.lin2."))
+                kept[f"{BLOCK}{i}.{name}"] = torch.zeros_like(value) if zero else value.clone()
+    return kept
+
+
 def warm_start(config: SamConfig, path: Path) -> torch.nn.Module:
     """Weights of an earlier run, of the same widths; positions are resized to this input size."""
     found = read_checkpoint(path)
     tensors = to_official(found.parameters, found.config)
     state = {k: torch.tensor(np.asarray(v).astype(np.float32)) for k, v in tensors.items()}
+    if config.image_encoder.depth != found.config.image_encoder.depth:
+        state = deepen(state, found.config.image_encoder, config.image_encoder)
     grid, key = config.grid, "image_encoder.pos_embed"
     if state[key].shape[1] != grid:
         x = state[key].permute(0, 3, 1, 2)

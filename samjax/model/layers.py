@@ -199,6 +199,8 @@ class ConvTranspose2x2(nnx.Module):
     def __call__(self, x: Float[Array, "*b i"], *, narrow: bool = False) -> Float[Array, "*b 4 o"]:
         y = dot(x, self.kernel[...], narrow=narrow)
         y = y.reshape(*y.shape[:-1], 4, self.bias[...].shape[0])
+        if narrow:  # XLA's search for tiles of the norm that follows is slow across the reshape
+            y = lax.optimization_barrier(y.astype(self.kernel[...].dtype)).astype(jnp.float32)
         return y + along(self.bias[...], y)
 
 

@@ -90,7 +90,10 @@ class TwoWayBlock(nnx.Module):
             marked = back.pixels_to_tokens(positioned, x, tokens, valid)
         else:
             marked = back(queries, back.k_proj(x), back.v_proj(tokens), valid)
-        return tokens, self.norm4(image + marked)
+        image = image + marked
+        # Of two axes: over three XLA chooses a tile (64 prompts of one pixel) on which NVIDIA's
+        # assembler works for seconds.
+        return tokens, self.norm4(image.reshape(-1, image.shape[-1])).reshape(image.shape)
 
 
 class TwoWayTransformer(nnx.Module):
@@ -191,6 +194,8 @@ class MaskDecoder(nnx.Module):
             pixels = own[0] if own else image
             projected = first.project_image(pixels, image_pe) if own and not absorbs else shared
             tokens, pixels = self.transformer(tokens, pixels, image_pe, projected, valid)
+            if chunks.narrow:  # or the last norm is compiled into each head
+                tokens = jax.lax.optimization_barrier(tokens)
             upscaled = self.output_upscaling(pixels, narrow=chunks.narrow)  # p n 4 4 c/8
             weights, quality = self._weights(tokens), self._quality(tokens)
             if self.hq is None or features is None:

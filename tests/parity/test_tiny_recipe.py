@@ -200,6 +200,24 @@ def test_weights_of_another_size_start_with_resized_positions(data, tmp_path):
     assert torch.equal(large[same], small[same])
 
 
+def test_a_deeper_network_starts_with_the_numbers_of_the_shallow_one(data, tmp_path):
+    from samjax.checkpoint.formats.safetensors import write_safetensors
+
+    sampler = Sampler(read_sources(data, [], [], held_out=False), 256, 0)
+    shallow, deep = tiny_config(256, 64, 8, 128), tiny_config(256, 64, 12, 128)
+    start = random_start(shallow, sampler).state_dict()
+    write_safetensors(tmp_path / "a.safetensors", {k: v.numpy() for k, v in start.items()})
+    patches, made = torch.randn(1, 256, 768), []
+    for config in (shallow, deep):
+        state = warm_start(config, tmp_path / "a.safetensors").state_dict()
+        with torch.no_grad():
+            made.append(Network(config).encode(state, patches))
+    torch.testing.assert_close(made[1], made[0])
+    for depth in (4, 6):
+        with pytest.raises(SystemExit, match=f"a depth of {depth} cannot start"):
+            warm_start(tiny_config(256, 64, depth, 128), tmp_path / "a.safetensors")
+
+
 def test_a_run_trains_stops_and_goes_on(data, tmp_path):
     """Two processes, a few steps; run again with more time it goes on; samjax loads the file."""
     command = [sys.executable, "-W", "ignore", "-m", "convert.tiny.train"]
