@@ -194,7 +194,7 @@ class MaskDecoder(nnx.Module):
             pixels = own[0] if own else image
             projected = first.project_image(pixels, image_pe) if own and not absorbs else shared
             tokens, pixels = self.transformer(tokens, pixels, image_pe, projected, valid)
-            if chunks.narrow:  # or the last norm is compiled into each head
+            if chunks.narrow and p > 1:  # or the last norm is compiled into each head
                 tokens = jax.lax.optimization_barrier(tokens)
             upscaled = self.output_upscaling(pixels, narrow=chunks.narrow)  # p n 4 4 c/8
             weights, quality = self._weights(tokens), self._quality(tokens)
