@@ -66,6 +66,8 @@ class TwoWayBlock(nnx.Module):
         image_pe: Float[Array, "n c"],
         projected: tuple[Array, Array, Array] | None,
         valid: Bool[Array, "p t"],
+        *,
+        flat: bool,
     ) -> tuple[Float[Array, "p t c"], Float[Array, "p n c"]]:
         attn = self.self_attn
         if self.first:  # the tokens are their own positions here: nothing to add, no residual
@@ -91,8 +93,10 @@ class TwoWayBlock(nnx.Module):
         else:
             marked = back(queries, back.k_proj(x), back.v_proj(tokens), valid)
         image = image + marked
-        # Of two axes: over three XLA chooses a tile (64 prompts of one pixel) on which NVIDIA's
-        # assembler works for seconds.
+        if not flat:
+            return tokens, self.norm4(image)
+        # For GPUs of two axes: over three XLA chooses a tile (64 prompts of one pixel) on which
+        # NVIDIA's assembler works for seconds. A CPU is slower so.
         return tokens, self.norm4(image.reshape(-1, image.shape[-1])).reshape(image.shape)
 
 
@@ -115,12 +119,14 @@ class TwoWayTransformer(nnx.Module):
         image_pe: Float[Array, "n c"],
         first_projected: tuple[Array, Array, Array] | None,
         valid: Bool[Array, "p t"],
+        *,
+        flat: bool = False,
     ) -> tuple[Float[Array, "p t c"], Float[Array, "p n c"]]:
         token_pe, projected = tokens, first_projected
         for i, layer in enumerate(self.layers):
             if i and projected is not None:
                 projected = layer.project_image(image, image_pe)
-            tokens, image = layer(tokens, token_pe, image, image_pe, projected, valid)
+            tokens, image = layer(tokens, token_pe, image, image_pe, projected, valid, flat=flat)
         attn = self.final_attn_token_to_image
         if projected is None:
             seen = attn.tokens_to_pixels(tokens + token_pe, image + image_pe[None], image)
@@ -193,7 +199,9 @@ class MaskDecoder(nnx.Module):
             valid = jnp.concatenate([jnp.ones((p, len(output_tokens)), bool), present], 1)
             pixels = own[0] if own else image
             projected = first.project_image(pixels, image_pe) if own and not absorbs else shared
-            tokens, pixels = self.transformer(tokens, pixels, image_pe, projected, valid)
+            tokens, pixels = self.transformer(
+                tokens, pixels, image_pe, projected, valid, flat=chunks.narrow
+            )
             if chunks.narrow and p > 1:  # or the last norm is compiled into each head
                 tokens = jax.lax.optimization_barrier(tokens)
             upscaled = self.output_upscaling(pixels, narrow=chunks.narrow)  # p n 4 4 c/8
