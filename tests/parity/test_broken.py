@@ -179,8 +179,8 @@ def corners_of_pixels(patch: pytest.MonkeyPatch) -> None:
 def no_positions_in_the_second_layer(patch: pytest.MonkeyPatch) -> None:
     right = mask_decoder.TwoWayBlock.__call__
 
-    def call(self, tokens, token_pe, *rest):
-        return right(self, tokens, token_pe if self.first else 0 * token_pe, *rest)
+    def call(self, tokens, token_pe, *rest, **options):
+        return right(self, tokens, token_pe if self.first else 0 * token_pe, *rest, **options)
 
     patch.setattr(mask_decoder.TwoWayBlock, "__call__", call)
 
