@@ -18,6 +18,8 @@ from samjax.model.config import (
     SamConfig,
 )
 
+BLOCKS = "image_encoder.blocks."
+
 
 def tiny_config(size: int, width: int, depth: int, decoder_mlp: int) -> SamConfig:
     """The embedded model's sizes: heads of 64, windows of 8, four global blocks."""
@@ -80,9 +82,6 @@ def _resize_line(values: torch.Tensor, length: int) -> torch.Tensor:
     return torch.nn.functional.interpolate(line, length, mode="linear")[0].t().contiguous()
 
 
-BLOCK = "image_encoder.blocks."
-
-
 def deepen(
     state: dict[str, torch.Tensor], old: ImageEncoderConfig, new: ImageEncoderConfig
 ) -> dict[str, torch.Tensor]:
@@ -91,21 +90,19 @@ def deepen(
     Global blocks keep their order. A new block follows the windowed blocks of its run, copies the
     last one and adds nothing yet: its two output projections are zero.
     """
-    kept = {k: v for k, v in state.items() if not k.startswith(BLOCK)}
-    source = -1
+    made = {k: v for k, v in state.items() if not k.startswith(BLOCKS)}
+    source = -1  # the old block that block i starts from
     for i in range(new.depth):
-        is_global, next_is_global = i in new.global_blocks, source + 1 in old.global_blocks
-        added = next_is_global and not is_global
-        if is_global != next_is_global and (is_global or source in (-1, *old.global_blocks)):
+        same_kind = (i in new.global_blocks) == (source + 1 in old.global_blocks)
+        after_windowed = source >= 0 and source not in old.global_blocks
+        if not same_kind and (i in new.global_blocks or not after_windowed):
             raise SystemExit(f"a depth of {new.depth} cannot start from {old.depth} blocks")
-        source += not added
-        for key, value in state.items():
-            start = f"{BLOCK}{source}."
-            if key.startswith(start):
-                name = key[len(start) :]
-                zero = added and name.startswith(("attn.proj.", "mlp.lin2."))
-                kept[f"{BLOCK}{i}.{name}"] = torch.zeros_like(value) if zero else value.clone()
-    return kept
+        source += same_kind
+        start = f"{BLOCKS}{source}."
+        for name, value in ((k[len(start) :], v) for k, v in state.items() if k.startswith(start)):
+            silent = not same_kind and name.startswith(("attn.proj.", "mlp.lin2."))
+            made[f"{BLOCKS}{i}.{name}"] = torch.zeros_like(value) if silent else value
+    return made
 
 
 def warm_start(config: SamConfig, path: Path) -> torch.nn.Module:

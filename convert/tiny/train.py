@@ -55,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--minutes", type=float, default=60, help="of training")
     add("--constant", action="store_true", help="learning rate; else it falls to 0 at --minutes")
     add("--average", type=float, default=0.999, help="of the averaged weights, a step")
-    add("--init", type=Path, help="weights to start from; positions are resized to --size")
+    add("--init", type=Path, help="weights to start from: --size and a greater --depth fit")
     add("--seed", type=int, default=0)
     add("--paste", type=float, default=0.5, help="share of images that objects are pasted into")
     add("--match", type=float, default=1.0, help="weight of the teacher's features")

@@ -44,7 +44,8 @@ class Chunks:
 
     ``narrow`` rounds some large products (see ``samjax.model.layers.dot``) to the model's dtype
     before a bias is added and GELU applied: less to write and read for an accelerator, one more
-    rounding in half precision, nothing in float32.
+    rounding in half precision, nothing in float32. The mask decoder is then also written for the
+    compilers of accelerators, with the same numbers.
     """
 
     heads: int | None = None
