@@ -34,7 +34,9 @@ from convert.tiny.samples import BOX, Sample, Sampler, Standardise
 from convert.tiny.sources import read_sources
 from convert.tiny.start import random_start, tiny_config, warm_start
 from samjax.checkpoint.formats.safetensors import write_safetensors
+from samjax.errors import SamjaxError
 from samjax.files import replacing
+from samjax.model.config import SamConfig
 
 BUFFER = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 BETAS, VALIDATION_IMAGES, PATIENCE = (0.9, 0.98), 48, 6 * 3600
@@ -77,6 +79,10 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def config_of(options: argparse.Namespace) -> SamConfig:
+    return tiny_config(options.size, options.width, options.depth, options.decoder_mlp)
+
+
 def decays(name: str, parameter: torch.nn.Parameter) -> bool:
     """Whether weight decay applies: matrices, but no positions, tokens or embeddings of prompts."""
     if parameter.ndim < 2:
@@ -89,7 +95,7 @@ class Worker:
 
     def __init__(self, rank: int, options: argparse.Namespace, shared: dict, barrier):
         self.rank, self.o, self.shared, self.barrier = rank, options, shared, barrier
-        self.config = tiny_config(options.size, options.width, options.depth, options.decoder_mlp)
+        self.config = config_of(options)
         self.network = Network(self.config, torch.bfloat16)
         self.device = torch.device(options.device)
         if options.device == "cpu":
@@ -321,8 +327,7 @@ def shared_state(options: argparse.Namespace) -> dict:
     """The vectors that the processes share, restored from OUT/state.pt when it is there."""
     from convert.official import build_official
 
-    config = tiny_config(options.size, options.width, options.depth, options.decoder_mlp)
-    named = list(build_official(config).named_parameters())
+    named = list(build_official(config_of(options)).named_parameters())
     layout = {name: (tuple(p.shape), decays(name, p)) for name, p in named}
     layout |= {name: (shape, False) for name, shape in TEACHER.items()}
     count = sum(math.prod(shape) for shape, _ in layout.values())
@@ -354,8 +359,20 @@ def start_worker(rank: int, options: argparse.Namespace, shared: dict, barrier) 
     Worker(rank, options, shared, barrier).run()
 
 
+def check_start(options: argparse.Namespace) -> None:
+    try:
+        warm_start(config_of(options), options.init)
+    except SamjaxError as error:
+        raise SystemExit(f"--init: {error}") from error
+    except RuntimeError as error:  # torch names every tensor
+        sizes = f"--width {options.width} and --decoder-mlp {options.decoder_mlp}"
+        raise SystemExit(f"--init {options.init}: its weights are not of {sizes}") from error
+
+
 def main() -> None:
     options = parse_arguments()
+    if options.init and not (options.out / "state.pt").exists():
+        check_start(options)  # before anything is written or started
     options.out.mkdir(parents=True, exist_ok=True)
     if options.balance is None:
         options.balance = 0.0 if options.init else 0.6

@@ -12,7 +12,7 @@ import torch
 
 import samjax
 from convert.official import build_official
-from convert.tiny import calibrate
+from convert.tiny import calibrate, train
 from convert.tiny.network import Network
 from convert.tiny.objective import click_loss, correcting_clicks, mask_loss
 from convert.tiny.samples import BOX, Sampler
@@ -216,6 +216,25 @@ def test_a_deeper_network_starts_with_the_numbers_of_the_shallow_one(data, tmp_p
     for depth in (4, 6):
         with pytest.raises(SystemExit, match=f"a depth of {depth} cannot start"):
             warm_start(tiny_config(256, 64, depth, 128), tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--depth", "6"], "a depth of 6 cannot start from 8 blocks"),
+        (["--width", "64"], "its weights are not of --width 64 and --decoder-mlp 1024"),
+        (["--init", "nothing.safetensors"], "--init: nothing.safetensors: no such file"),
+    ],
+)
+def test_weights_that_do_not_fit_are_told_before_anything_is_written(
+    options, told, tmp_path, monkeypatch
+):
+    weights = str(ROOT / "samjax/weights/tiny_384.safetensors")
+    given = ["--data", ".", "--out", str(tmp_path / "run"), "--size", "384", "--init", weights]
+    monkeypatch.setattr(sys, "argv", ["train", *given, *options])
+    with pytest.raises(SystemExit, match=told):
+        train.main()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_trains_stops_and_goes_on(data, tmp_path):
