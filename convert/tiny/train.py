@@ -30,6 +30,7 @@ from convert.tiny.objective import (
     simulate_corrections,
     summarise,
 )
+from convert.tiny.optimise import Optimiser, layout_of
 from convert.tiny.samples import BOX, Sample, Sampler, Standardise
 from convert.tiny.sources import read_sources
 from convert.tiny.start import random_start, tiny_config, warm_start
@@ -39,7 +40,7 @@ from samjax.files import replacing
 from samjax.model.config import SamConfig
 
 BUFFER = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
-BETAS, VALIDATION_IMAGES, PATIENCE = (0.9, 0.98), 48, 6 * 3600
+VALIDATION_IMAGES, PATIENCE = 48, 6 * 3600
 CLICKS = 1.0  # weight of the loss at the clicked pixels
 TEACHER = {"teacher.weight": (256, 256), "teacher.bias": (256,)}  # of a linear map, not saved
 MOMENTS = ("master", "average", "first", "second")  # what state.pt holds
@@ -81,13 +82,6 @@ def parse_arguments() -> argparse.Namespace:
 
 def config_of(options: argparse.Namespace) -> SamConfig:
     return tiny_config(options.size, options.width, options.depth, options.decoder_mlp)
-
-
-def decays(name: str, parameter: torch.nn.Parameter) -> bool:
-    """Whether weight decay applies: matrices, but no positions, tokens or embeddings of prompts."""
-    if parameter.ndim < 2:
-        return False
-    return "patch_embed" in name or not any(w in name for w in ("pos", "_embed", "token"))
 
 
 class Worker:
@@ -134,7 +128,8 @@ class Worker:
                 model = warm_start(self.config, o.init)
             else:
                 model = random_start(self.config, self.sampler)
-            parts = [p.detach().flatten() for p in model.parameters()]
+            found = dict(model.named_parameters())
+            parts = [found[k].detach().flatten() for k in shared["layout"] if k in found]
             flat = torch.cat([*parts, torch.zeros(sum(math.prod(s) for s in TEACHER.values()))])
             shared["master"].copy_(flat)
             shared["average"].copy_(flat)
@@ -146,21 +141,18 @@ class Worker:
     def bind(self) -> None:
         """Name the slices of the shared vectors."""
         self.names = list(self.shared["layout"])
-        self.parameters, self.averaged, place, decay = {}, {}, 0, []
+        self.parameters, self.averaged, place = {}, {}, 0
         gradient = self.shared["gradient"][self.rank]
-        for name, (shape, decayed) in self.shared["layout"].items():
+        for name, shape in self.shared["layout"].items():
             end = place + math.prod(shape)
             weight = self.shared["weights"][place:end].view(shape).detach().requires_grad_(True)
             weight.grad = gradient[place:end].view(shape)
             self.parameters[name] = weight
             self.averaged[name] = self.shared["average"][place:end].view(shape)
-            decay.append(torch.full((end - place,), float(decayed)))
             place = end
         buffer = self.shared["buffer"]
         self.parameters[BUFFER] = self.averaged[BUFFER] = buffer
-        n = self.o.processes
-        self.share = slice(place * self.rank // n, place * (self.rank + 1) // n)
-        self.decay = torch.cat(decay)[self.share].to(self.device) * self.o.weight_decay
+        self.optimiser = Optimiser(self.shared, self.rank, self.o.processes, self.o.weight_decay)
 
     def arrays(self, samples: list[Sample]) -> tuple:
         """Patches, targets and padding in token order, points and their labels."""
@@ -217,25 +209,16 @@ class Worker:
         return figures
 
     def update(self, step: int, progress: float) -> float:
-        """AdamW on this process's share of the averaged gradient; returns the gradient's norm."""
-        o, shared, part = self.o, self.shared, self.share
-        gradient = shared["gradient"][:, part].float().mean(0)
-        shared["norm"][self.rank] = gradient.square().sum()
+        """Step this process's share of the parameters; returns the gradient's norm."""
+        o, shared = self.o, self.shared
+        shared["norm"][self.rank] = self.optimiser.average()
         self.wait()
         norm = float(shared["norm"].sum()) ** 0.5
         if math.isfinite(norm):
             rate = o.lr * min(1, step / o.warmup)
             if not o.constant:
                 rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, progress))) * 0.99 + 0.01
-            gradient *= min(1.0, 1 / (norm + 1e-6))
-            master, first, second = (shared[k][part] for k in ("master", "first", "second"))
-            first.lerp_(gradient, 1 - BETAS[0])
-            second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-            size = (second / (1 - BETAS[1] ** step)).sqrt_().add_(1e-8)
-            master.mul_(1 - rate * self.decay)
-            master.addcdiv_(first / (1 - BETAS[0] ** step), size, value=-rate)
-            shared["average"][part].lerp_(master, 1 - min(o.average, (1 + step) / (10 + step)))
-            shared["weights"][part] = master
+            self.optimiser.step(step, rate, norm, o.average)
         return norm
 
     @torch.no_grad()
@@ -279,7 +262,7 @@ class Worker:
         while True:
             if self.rank == 0:
                 clock[0], clock[1] = before + time.time() - begun, step
-            if os.getppid() != parent:  # the launcher was killed
+            if o.processes > 1 and os.getppid() != parent:  # the launcher was killed
                 return
             self.wait()
             progress = float(clock[0]) / budget
@@ -327,10 +310,9 @@ def shared_state(options: argparse.Namespace) -> dict:
     """The vectors that the processes share, restored from OUT/state.pt when it is there."""
     from convert.official import build_official
 
-    named = list(build_official(config_of(options)).named_parameters())
-    layout = {name: (tuple(p.shape), decays(name, p)) for name, p in named}
-    layout |= {name: (shape, False) for name, shape in TEACHER.items()}
-    count = sum(math.prod(shape) for shape, _ in layout.values())
+    named = build_official(config_of(options)).named_parameters()
+    layout = layout_of({name: tuple(p.shape) for name, p in named} | TEACHER)
+    count = sum(math.prod(shape) for shape in layout.values())
 
     def vector(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         made = torch.zeros(*shape, dtype=dtype, device=options.device)
