@@ -12,23 +12,29 @@ import torch
 
 BETAS = (0.9, 0.98)
 SMALLEST = 32  # rows or columns: a smaller matrix has nothing to make orthogonal
-TABLES = ("pos_embed", "rel_pos", "_embed", "iou_token", "mask_tokens", "teacher")  # no products
+TABLES = (  # of positions, prompts and tokens, which multiply nothing; and the teacher's map
+    *("pos_embed", "rel_pos", "point_embed", "no_mask_embed", "iou_token", "mask_tokens"),
+    "teacher",
+)
 Shape = tuple[int, ...]
 
 
+def decays(name: str, shape: Shape) -> bool:
+    """Whether weight decay applies: the weights of products, but no tables and no biases."""
+    return len(shape) > 1 and not any(word in name for word in TABLES)
+
+
 def matrices(name: str, shape: Shape) -> list[tuple[int, int]]:
-    """The matrices [rows, columns] that a parameter has one below the other; [] is AdamW's."""
-    if len(shape) < 2 or any(word in name for word in TABLES):
+    """The matrices [rows, columns] that a parameter has one below the other; [] is AdamW's.
+
+    AdamW's are tables, biases, the patches' product, which sees pixels, and small products.
+    """
+    if not decays(name, shape) or "patch_embed" in name:
         return []
     rows, columns = shape[0], math.prod(shape[1:])
     if min(rows, columns) < SMALLEST:
         return []
     return [(rows // 3, columns)] * 3 if "qkv" in name else [(rows, columns)]
-
-
-def decays(name: str, shape: Shape) -> bool:
-    """Whether weight decay applies to what is AdamW's: the patches' and other small products."""
-    return len(shape) > 1 and not any(word in name.replace("patch_embed", "") for word in TABLES)
 
 
 def layout_of(shapes: Mapping[str, Shape]) -> dict[str, Shape]:

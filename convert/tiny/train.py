@@ -140,7 +140,6 @@ class Worker:
 
     def bind(self) -> None:
         """Name the slices of the shared vectors."""
-        self.names = list(self.shared["layout"])
         self.parameters, self.averaged, place = {}, {}, 0
         gradient = self.shared["gradient"][self.rank]
         for name, shape in self.shared["layout"].items():
@@ -252,7 +251,7 @@ class Worker:
         tensors = {k: v.detach().float().cpu().numpy() for k, v in kept.items()}
         write_safetensors(out / "last.safetensors", tensors, {"training": json.dumps(record)})
         with replacing(out / "state.pt") as temporary:
-            torch.save({k: shared[k] for k in (*MOMENTS, "clock", "buffer")}, temporary)
+            torch.save({k: shared[k] for k in (*MOMENTS, "clock", "buffer", "layout")}, temporary)
 
     def run(self) -> None:
         o, clock = self.o, self.shared["clock"]
@@ -329,9 +328,13 @@ def shared_state(options: argparse.Namespace) -> dict:
     }
     state = options.out / "state.pt"
     if state.exists():
-        for key, value in torch.load(state, weights_only=True).items():
-            if shared[key].shape != value.shape:
-                raise SystemExit(f"{state} is of another size of model: choose another --out")
+        found = torch.load(state, weights_only=True)
+        # The vectors of an earlier recipe are as long, and in another order.
+        if list(found.pop("layout", {}).items()) != list(layout.items()):
+            raise SystemExit(
+                f"{state} is of another model or an earlier recipe: choose another --out"
+            )
+        for key, value in found.items():
             shared[key].copy_(value)
         print(f"going on after step {int(shared['clock'][1])}", flush=True)
     return shared

@@ -20,8 +20,8 @@ SHAPES = {
 }
 
 
-def shared_vectors(processes: int, seed: int = 0) -> dict:
-    generator = torch.Generator().manual_seed(seed)
+def shared_vectors(processes: int) -> dict:
+    generator = torch.Generator().manual_seed(0)
     count = sum(math.prod(shape) for shape in SHAPES.values())
     shared = {k: torch.zeros(count) for k in ("first", "second", "average")}
     shared["layout"] = layout_of(SHAPES)
@@ -31,13 +31,12 @@ def shared_vectors(processes: int, seed: int = 0) -> dict:
     return shared
 
 
-def steps(shared: dict, processes: int, count: int = 2, **settings: float) -> dict:
-    given = {"rate": 0.01, "memory": 0.5} | settings
+def steps(shared: dict, processes: int, count: int = 2) -> dict:
     shares = [Optimiser(shared, rank, processes, 0.03) for rank in range(processes)]
     for number in range(1, count + 1):
         norm = float(sum(share.average() for share in shares)) ** 0.5
         for share in shares:
-            share.step(number, given["rate"], norm, given["memory"])
+            share.step(number, 0.01, norm, 0.5)
     return shared
 
 

@@ -237,6 +237,23 @@ def test_weights_that_do_not_fit_are_told_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("options", [[], ["--depth", "8"]])
+def test_the_state_of_an_earlier_recipe_or_another_model_is_not_gone_on_from(
+    options, tmp_path, monkeypatch
+):
+    given = ["--data", ".", "--out", str(tmp_path), "--width", "64", "--depth", "4"]
+    monkeypatch.setattr(sys, "argv", ["train", *given])
+    state = train.shared_state(train.parse_arguments())
+    kept = {k: state[k] for k in (*train.MOMENTS, "clock", "buffer")}
+    if options:  # without a layout it is an earlier recipe's, of the same length
+        kept["layout"] = state["layout"]
+    torch.save(kept, tmp_path / "state.pt")
+    monkeypatch.setattr(sys, "argv", ["train", *given, *options])
+    with pytest.raises(SystemExit, match="another model or an earlier recipe: choose another"):
+        train.main()
+    assert [f.name for f in tmp_path.iterdir()] == ["state.pt"]
+
+
 def test_a_run_trains_stops_and_goes_on(data, tmp_path):
     """Two processes, a few steps; run again with more time it goes on; samjax loads the file."""
     command = [sys.executable, "-W", "ignore", "-m", "convert.tiny.train"]
