@@ -22,7 +22,10 @@ BLOCKS = "image_encoder.blocks."
 
 
 def tiny_config(size: int, width: int, depth: int, decoder_mlp: int) -> SamConfig:
-    """The embedded model's sizes: heads of 64, windows of 8, four global blocks."""
+    """The embedded model's sizes: heads of 64, windows of 8 or 7 cells, four global blocks."""
+    window = next((n for n in (8, 7) if size % (16 * n) == 0), None)  # whole ones: none is padded
+    if window is None:
+        raise SystemExit(f"an input of {size} pixels: give a multiple of 128 or 112")
     quarters = tuple(sorted({max(0, depth * i // 4 - 1) for i in (1, 2, 3, 4)}))
     encoder = ImageEncoderConfig(
         image_size=size,
@@ -30,7 +33,7 @@ def tiny_config(size: int, width: int, depth: int, decoder_mlp: int) -> SamConfi
         depth=depth,
         num_heads=width // 64,
         mlp_dim=4 * width,
-        window_size=8,
+        window_size=window,
         global_blocks=quarters,
     )
     return SamConfig(encoder, mask_decoder=MaskDecoderConfig(mlp_dim=decoder_mlp))
@@ -117,8 +120,10 @@ def warm_start(config: SamConfig, path: Path) -> torch.nn.Module:
         x = state[key].permute(0, 3, 1, 2)
         x = torch.nn.functional.interpolate(x, (grid, grid), mode="bilinear")
         state[key] = x.permute(0, 2, 3, 1).contiguous()
-        for i in config.image_encoder.global_blocks:
-            for axis in "hw":
-                k = f"image_encoder.blocks.{i}.attn.rel_pos_{axis}"
-                state[k] = _resize_line(state[k], 2 * grid - 1)
+    encoder = config.image_encoder
+    for i in range(encoder.depth):
+        side = grid if i in encoder.global_blocks else encoder.window_size
+        for k in (f"{BLOCKS}{i}.attn.rel_pos_{axis}" for axis in "hw"):
+            if len(state[k]) != 2 * side - 1:
+                state[k] = _resize_line(state[k], 2 * side - 1)
     return load_official(config, {k: v.numpy() for k, v in state.items()}).train()

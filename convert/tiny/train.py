@@ -64,7 +64,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--match", type=float, default=1.0, help="weight of the teacher's features")
     add("--device", default="cpu", help="cpu or cuda")
     add("--processes", type=int, default=os.cpu_count(), help="on the CPU")
-    add("--size", type=int, default=256, help="input side in pixels, a multiple of 128")
+    add("--size", type=int, default=256, help="input side in pixels, a multiple of 128 or 112")
     add("--width", type=int, default=192)
     add("--depth", type=int, default=8)
     add("--decoder-mlp", type=int, default=1024)
@@ -356,8 +356,9 @@ def check_start(options: argparse.Namespace) -> None:
 
 def main() -> None:
     options = parse_arguments()
+    config_of(options)  # an unfit size is told before anything is written or started
     if options.init and not (options.out / "state.pt").exists():
-        check_start(options)  # before anything is written or started
+        check_start(options)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.balance is None:
         options.balance = 0.0 if options.init else 0.6

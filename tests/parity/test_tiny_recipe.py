@@ -18,6 +18,7 @@ from convert.tiny.objective import click_loss, correcting_clicks, mask_loss
 from convert.tiny.samples import BOX, Sampler
 from convert.tiny.sources import read_sources
 from convert.tiny.start import random_start, tiny_config, warm_start
+from samjax.engine.load import embedded_path
 
 pytestmark = pytest.mark.parity
 ROOT = Path(__file__).parents[2]
@@ -59,21 +60,23 @@ def data(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("with_mask", [False, True])
-def test_the_fast_network_gives_the_official_numbers(with_mask):
+@pytest.mark.parametrize(("size", "with_mask"), [(256, False), (256, True), (224, True)])
+def test_the_fast_network_gives_the_official_numbers(size, with_mask):
+    """Windows of 8 cells, and of 7 where 8 do not divide the grid."""
     torch.manual_seed(0)
-    config = tiny_config(256, 128, 4, 512)
+    config = tiny_config(size, 128, 8, 512)
+    assert config.image_encoder.window_size == (7 if size == 224 else 8)
     model = build_official(config)
     with torch.no_grad():
         for parameter in model.parameters():  # positions and biases are zero at first
             parameter.add_(0.05 * torch.randn_like(parameter))
         network, weights = Network(config), model.state_dict()
-        image = torch.randn(1, 3, 256, 256)
+        image = torch.randn(1, 3, size, size)
         embedding = model.image_encoder(image)
         fast = network.encode(weights, network.patches(image))
         assert torch.allclose(embedding.flatten(2).transpose(1, 2), fast, atol=1e-4)
-        xy, labels = torch.rand(3, 2, 2) * 256, torch.tensor([[1, 0], [0, 1], [1, 1]])
-        mask = torch.randn(3, 1, 64, 64) * 4 if with_mask else None
+        xy, labels = torch.rand(3, 2, 2) * size, torch.tensor([[1, 0], [0, 1], [1, 1]])
+        mask = torch.randn(3, 1, size // 4, size // 4) * 4 if with_mask else None
         sparse, dense = model.prompt_encoder((xy, labels), None, mask)
         for i in range(3):
             logits, scores = model.mask_decoder.predict_masks(
@@ -191,13 +194,18 @@ def test_weights_of_another_size_start_with_resized_positions(data, tmp_path):
     from samjax.checkpoint.formats.safetensors import write_safetensors
 
     sampler = Sampler(read_sources(data, [], [], held_out=False), 256, 0)
-    small = random_start(tiny_config(256, 64, 4, 128), sampler).state_dict()
+    small = random_start(tiny_config(256, 64, 8, 128), sampler).state_dict()
     write_safetensors(tmp_path / "a.safetensors", {k: v.numpy() for k, v in small.items()})
-    large = warm_start(tiny_config(384, 64, 4, 128), tmp_path / "a.safetensors").state_dict()
-    assert large["image_encoder.pos_embed"].shape == (1, 24, 24, 64)
-    assert large["image_encoder.blocks.0.attn.rel_pos_h"].shape == (47, 64)
-    same = "mask_decoder.mask_tokens.weight"
-    assert torch.equal(large[same], small[same])
+    blocks = "image_encoder.blocks."
+    for size, grid, windowed in ((384, 24, 15), (448, 28, 13)):
+        config = tiny_config(size, 64, 8, 128)
+        large = warm_start(config, tmp_path / "a.safetensors").state_dict()
+        assert large["image_encoder.pos_embed"].shape == (1, grid, grid, 64)
+        assert config.image_encoder.global_blocks[0] == 1
+        assert large[blocks + "0.attn.rel_pos_h"].shape == (windowed, 64)
+        assert large[blocks + "1.attn.rel_pos_w"].shape == (2 * grid - 1, 64)
+        same = "mask_decoder.mask_tokens.weight"
+        assert torch.equal(large[same], small[same])
 
 
 def test_a_deeper_network_starts_with_the_numbers_of_the_shallow_one(data, tmp_path):
@@ -221,6 +229,7 @@ def test_a_deeper_network_starts_with_the_numbers_of_the_shallow_one(data, tmp_p
 @pytest.mark.parametrize(
     ("options", "told"),
     [
+        (["--size", "400"], "an input of 400 pixels: give a multiple of 128 or 112"),
         (["--depth", "6"], "a depth of 6 cannot start from 8 blocks"),
         (["--width", "64"], "its weights are not of --width 64 and --decoder-mlp 1024"),
         (["--init", "nothing.safetensors"], "--init: nothing.safetensors: no such file"),
@@ -229,7 +238,7 @@ def test_a_deeper_network_starts_with_the_numbers_of_the_shallow_one(data, tmp_p
 def test_weights_that_do_not_fit_are_told_before_anything_is_written(
     options, told, tmp_path, monkeypatch
 ):
-    weights = str(ROOT / "samjax/weights/tiny_384.safetensors")
+    weights = str(embedded_path())
     given = ["--data", ".", "--out", str(tmp_path / "run"), "--size", "384", "--init", weights]
     monkeypatch.setattr(sys, "argv", ["train", *given, *options])
     with pytest.raises(SystemExit, match=told):
@@ -306,7 +315,7 @@ def test_lines_in_the_quality_head_are_the_lines_that_were_fitted():
 
 def test_a_file_is_calibrated_on_one_half_and_judged_on_the_other(data, tmp_path):
     out = tmp_path / "calibrated.safetensors"
-    embedded = ROOT / "samjax/weights/tiny_384.safetensors"
+    embedded = embedded_path()
     command = [sys.executable, "-m", "convert.tiny.calibrate", embedded, out, "--data", data]
     done = subprocess.run(
         [*map(str, command), "--masks", "3"], cwd=ROOT, capture_output=True, text=True
