@@ -39,7 +39,7 @@ from samjax.migration import intended_model
 from samjax.model.config import SamConfig
 
 EMBEDDED = "embedded"  # the name of the checkpoint that comes with the package
-_EMBEDDED_FILE = "tiny_384.safetensors"
+_EMBEDDED_FILE = "tiny_448.safetensors"
 
 
 def embedded_path() -> Path:

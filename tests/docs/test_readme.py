@@ -60,7 +60,7 @@ def test_every_snippet_runs_in_order(checkout: Path) -> None:
     assert len(re.findall(r"^--- README.md:\d+ ", said, re.MULTILINE)) == len(
         snippets(README.read_text("utf-8"))
     )
-    assert (checkout / "installed" / "samjax" / "weights" / "tiny_384.safetensors").is_file()
+    assert (checkout / "installed" / "samjax" / "weights" / "tiny_448.safetensors").is_file()
     assert (checkout / "samjax-demo" / "demo.png").is_file()
     assert (checkout / "clicked" / "photo_mask_1.png").is_file()
     # Thresholds of the README are for the embedded checkpoint: there are masks to see.

@@ -81,7 +81,7 @@ def test_encoder_of_the_embedded_checkpoint(embedded, features, prepared, tmp_pa
     encoder = session(tmp_path / "encoder.onnx")
     h, w = prepared.input_size
     (found,) = encoder.run(None, {"image": prepared.pixels[None, :h, :w]})
-    assert found.shape == (1, 256, 24, 24)
+    assert found.shape == (1, 256, 28, 28)
     assert deviation(found, as_input(features)) < TOLERANCE
     assert capfd.readouterr().err == ""  # the runtime has nothing to warn of
 
@@ -240,7 +240,7 @@ def test_files_say_what_they_are(embedded, tmp_path):
     about = {p.key: p.value for p in model.metadata_props}
     assert about["part"] == "decoder"
     assert about["preset"] == "sam"
-    assert about["image_size"] == "384"
+    assert about["image_size"] == "448"
     assert about["samjax"] == samjax.__version__
     assert str(tmp_path) not in str(about)
     assert model.opset_import[0].version == 17
