@@ -139,7 +139,7 @@ def test_records_are_json_and_name_their_files(run):
 
 def test_crops_tiles_and_uniform_images(run):
     assert run("photos", "-o", "crops", "--crop-n-layers", 1, "--limit", 1)[0] == 0
-    assert run("photos", "-o", "tiles", "--tile-size", 60, "--tile-halo", 4, "--limit", 1)[0] == 0
+    assert run("photos", "-o", "tiles", "--tile-size", 48, "--tile-halo", 16, "--limit", 1)[0] == 0
     boxes = {tuple(r["crop_box"]) for r in read_coco("tiles/annotations.json")[0].records}
     assert len(boxes) > 1
     code, out, err = run("photos", "-o", "none", "--min-area", 10**6)
