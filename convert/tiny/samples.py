@@ -40,7 +40,11 @@ class Sample(NamedTuple):
 
 
 class Sampler:
-    """Draws samples; everything random comes from one generator."""
+    """Draws samples; everything random comes from one generator.
+
+    `augment` scales how far colours are changed and how often images are cropped, made grey,
+    blurred and noisy: at 0 a photograph is shown whole and as it is, mirrored at most.
+    """
 
     def __init__(
         self,
@@ -48,8 +52,9 @@ class Sampler:
         size: int,
         seed: int,
         paste: float = 0.5,
+        augment: float = 1.0,
     ):
-        self.sources, self.size, self.paste = sources, size, paste
+        self.sources, self.size, self.paste, self.augment = sources, size, paste, augment
         self.rng = np.random.default_rng(seed)
         self.kinds = [name for name, pictures in sources.images.items() if pictures]
         self.kinds += ["scene"] if sources.cut_outs else []
@@ -63,13 +68,14 @@ class Sampler:
 
     def _colour(self, image: np.ndarray) -> np.ndarray:
         """Brightness, contrast, colour cast, grey, channel order; float32, 0..255."""
-        u, rng = self.rng.uniform, self.rng
-        image = image.astype(np.float32) * np.float32(u(0.65, 1.35)) + np.float32(u(-30, 30))
+        u, rng, a = self.rng.uniform, self.rng, self.augment
+        gain, offset = 1 + a * u(-0.35, 0.35), a * u(-30, 30)
+        image = image.astype(np.float32) * np.float32(gain) + np.float32(offset)
         if rng.random() < 0.5:
-            image = image * u(0.75, 1.25, (1, 1, 3)).astype(np.float32)
-        if rng.random() < 0.1:
+            image = image * (1 + a * u(-0.25, 0.25, (1, 1, 3))).astype(np.float32)
+        if rng.random() < 0.1 * a:
             image = image[..., rng.permutation(3)]
-        if rng.random() < 0.15:
+        if rng.random() < 0.15 * a:
             image = np.repeat(image.mean(2, keepdims=True), 3, 2)
         return np.clip(image, 0, 255)
 
@@ -183,7 +189,8 @@ class Sampler:
             else:
                 labels = picture.labels(int(rng.integers(len(picture.maps))))
         height, width = labels.shape
-        side = int(max(height, width) * min(1, u(0.4, 1.2)))
+        part = min(1, u(0.4, 1.2)) if rng.random() < self.augment else 1
+        side = int(max(height, width) * part)
         h, w = min(height, side), min(width, side)
         y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
         image, labels = image[y : y + h, x : x + w], labels[y : y + h, x : x + w]
@@ -198,9 +205,9 @@ class Sampler:
             image = self._paste(image, labels, int(rng.integers(3, 12)), 0.6)
         elif kind not in NOT_PASTED and self.sources.cut_outs and rng.random() < self.paste:
             image = self._paste(image, labels, int(rng.integers(1, 4)), 0.7)
-        if rng.random() < 0.3:
+        if rng.random() < 0.3 * self.augment:
             image = cv2.GaussianBlur(image, (0, 0), u(0.3, 1))
-        if rng.random() < 0.2:
+        if rng.random() < 0.2 * self.augment:
             image = image + rng.normal(0, u(2, 12), image.shape).astype(np.float32)
         mirrored = rng.random() < 0.5
         if mirrored:

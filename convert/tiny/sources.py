@@ -14,18 +14,19 @@ CUT_OUT_SIDE = 192  # pixels: a cut-out is pasted at about this size or smaller
 HELD_OUT = 10  # every tenth image is never trained on: runs are compared on them
 
 
-SPECKS = {"camvid": 0.002}  # share of the image below which a source's segments are noise
+# Share of the image below which a source's segments are noise, or nothing that one would click.
+SPECKS = {"camvid": 0.002, "bsds": 0.003}
 NOT_PASTED = {"nuclei", "camvid", "nanoparticles", "mushrooms", "droplets", "facades"}
 CUT_OUTS = 4000  # segments that are pasted into other images, at most
 
 # How often an image of each source is drawn, relative to the others: by what its photographs
 # show and how well they are outlined, not by their number.
 SHARES = {
-    "bsds": 0.25,
+    "bsds": 0.4,
     "coco": 0.05,
     "nuclei": 0.02,
     "scene": 0.06,
-    "coco_instances": 0.25,
+    "coco_instances": 0.32,
     "coco_person": 0.12,
     "ccp_clothing": 0.05,
     "wild_animals": 0.05,
@@ -129,7 +130,8 @@ def _shrink(image: np.ndarray, side: int) -> np.ndarray:
 def _bsds(root: Path) -> Iterator[Picture]:
     for path in sorted((root / "images").glob("*.jpg")):
         segments = sorted((root / "segments").glob(f"{path.stem}_*.png"))
-        yield Picture(path.read_bytes(), tuple(p.read_bytes() for p in segments), 1, name=path.stem)
+        maps = tuple(p.read_bytes() for p in segments)
+        yield Picture(path.read_bytes(), maps, 1, SPECKS["bsds"], path.stem)
 
 
 def _coco(images: Path, annotations: Path) -> Iterator[Picture]:

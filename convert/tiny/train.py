@@ -61,6 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--init", type=Path, help="weights to start from: --size and a greater --depth fit")
     add("--seed", type=int, default=0)
     add("--paste", type=float, default=0.5, help="share of images that objects are pasted into")
+    add("--augment", type=float, default=1.0, help="strength of crops, colours, blur and noise")
     add("--match", type=float, default=1.0, help="weight of the teacher's features")
     add("--device", default="cpu", help="cpu or cuda")
     add("--processes", type=int, default=os.cpu_count(), help="on the CPU")
@@ -106,7 +107,7 @@ class Worker:
             options.packs,
             options.taught,
         )
-        self.sampler = Sampler(sources, options.size, seed, options.paste)
+        self.sampler = Sampler(sources, options.size, seed, options.paste, options.augment)
         self.standardise = Standardise(sources)
         if rank == 0:
             fixed = Sampler(

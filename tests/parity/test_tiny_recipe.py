@@ -15,8 +15,8 @@ from convert.official import build_official
 from convert.tiny import calibrate, train
 from convert.tiny.network import Network
 from convert.tiny.objective import click_loss, correcting_clicks, mask_loss
-from convert.tiny.samples import BOX, Sampler
-from convert.tiny.sources import read_sources
+from convert.tiny.samples import BOX, MEAN, STD, Sampler
+from convert.tiny.sources import Picture, Sources, _bsds, read_sources
 from convert.tiny.start import random_start, tiny_config, warm_start
 from samjax.engine.load import embedded_path
 
@@ -121,6 +121,36 @@ def test_samples_mark_their_objects(data):
                 assert mask[y, x] > 0
             kinds.add(int(kind))
     assert kinds == {0, 1}
+
+
+def test_without_augmentation_photographs_are_shown_whole_and_as_they_are():
+    photograph = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    parts = np.zeros((60, 90), np.uint8)
+    parts[:, :45], parts[:, 45:] = 1, 2
+    encoded = [cv2.imencode(".png", x)[1].tobytes() for x in (photograph[..., ::-1], parts)]
+    sources = Sources({"bsds": [Picture(encoded[0], (encoded[1],))]})
+    images = {}
+    for augment in (0.0, 1.0):
+        sampler = Sampler(sources, 128, 0, paste=0, augment=augment)
+        images[augment] = {sampler.sample(2).image.tobytes() for _ in range(30)}
+    shown = cv2.resize(photograph.astype(np.float32), (128, 85), interpolation=cv2.INTER_LINEAR)
+    expected = np.zeros((128, 128, 3), np.float32)
+    expected[:85] = (shown - MEAN) / STD
+    found = [np.frombuffer(x, np.float32).reshape(3, 128, 128) for x in images[0.0]]
+    assert len(found) == 2  # mirrored or not
+    assert min(np.abs(x.transpose(1, 2, 0) - expected).max() for x in found) < 0.02
+    assert len(images[1.0]) == 30
+
+
+def test_specks_of_human_segmentations_are_no_segments(tmp_path):
+    for name in ("images", "segments"):
+        (tmp_path / "bsds500/train" / name).mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "bsds500/train/images/7.jpg"), np.zeros((100, 100, 3), np.uint8))
+    segments = np.zeros((100, 100), np.uint16)
+    segments[:50], segments[60:65, 60:65], segments[80:86, 80:86] = 1, 2, 3
+    cv2.imwrite(str(tmp_path / "bsds500/train/segments/7_0.png"), segments)
+    (picture,) = _bsds(tmp_path / "bsds500/train")
+    assert np.unique(picture.labels(0)).tolist() == [0, 1, 2, 4]  # 25 pixels of 10,000 are gone
 
 
 def test_a_pack_brings_pictures_with_levels_of_labels(data, tmp_path):
