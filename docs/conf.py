@@ -58,7 +58,7 @@ copybutton_prompt_is_regexp = True
 def copy_notebooks(gallery: Path) -> None:
     """Copy the notebooks into the gallery, where Sphinx finds them, as IPython's language."""
     for stale in gallery.glob("*.ipynb"):
-        stale.unlink()
+        stale.unlink(missing_ok=True)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook = json.loads(path.read_text("utf-8"))
         language = {"name": "python", "pygments_lexer": "ipython3"}  # of lines with ! and %
