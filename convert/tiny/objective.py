@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
@@ -9,7 +11,9 @@ from convert.tiny.network import Network, Parameters
 
 # Of the cross-entropy beside dice. Cross-entropy alone would draw the outline where half of the
 # answers are right, which is too tight for IoU wherever the network is unsure.
-ENTROPY = 0.5
+ENTROPY = 0.3
+DEEP = 0.65  # share of the correcting clicks that are deepest inside the wrong region
+QUALITY = 2.0  # of the predicted IoU's squared error beside the mask losses
 
 
 def mask_loss(
@@ -18,6 +22,7 @@ def mask_loss(
     target: torch.Tensor,
     valid: torch.Tensor,
     balance: float,
+    single: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy + dice for the single mask and the best of three; squared error of the score.
 
@@ -28,6 +33,7 @@ def mask_loss(
         valid: [N, k], 0 in the padding.
         balance: exponent of the positive pixels' weight; above 0 only early, where plain
             cross-entropy would settle for empty masks.
+        single: weight of the single mask's loss; that of the three is 2 - single.
 
     Returns:
         The loss, and the true IoU [N, 4].
@@ -48,8 +54,9 @@ def mask_loss(
         binary, hard = (logits > 0) * inside, (soft > 0.5).float()
         shared = (binary * hard).sum(2)
         iou = shared / (binary.sum(2) + hard.sum(2) - shared).clamp(min=1)
-    masks = loss[:, 0] + loss[:, 1:].min(1).values + 0.05 * loss[:, 1:].mean(1)
-    return masks.mean() + (scores - iou).square().mean(), iou
+    three = loss[:, 1:].min(1).values + 0.05 * loss[:, 1:].mean(1)
+    masks = single * loss[:, 0] + (2 - single) * three
+    return masks.mean() + QUALITY * (scores - iou).square().mean(), iou
 
 
 def click_loss(
@@ -85,10 +92,18 @@ def most_confident(logits: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     return logits[torch.arange(len(logits)), scores[:, 1:].argmax(1) + 1]
 
 
+def deepest(regions: torch.Tensor) -> torch.Tensor:
+    """The flat index of each region's pixel that is farthest from its edge: [N, m, m] -> [N]."""
+    padded = np.pad(regions.cpu().numpy().astype(np.uint8), ((0, 0), (1, 1), (1, 1)))
+    distances = [cv2.distanceTransform(r, cv2.DIST_L2, 5)[1:-1, 1:-1] for r in padded]
+    found = [int(distance.argmax()) for distance in distances]
+    return torch.tensor(found, device=regions.device)
+
+
 def correcting_clicks(
     network: Network, previous: torch.Tensor, target: torch.Tensor, valid: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Click in what is wrong: half of them at random, half deep inside the wrong region.
+    """Click in what is wrong: the share DEEP of them as the SAM paper measures, others anywhere.
 
     Args:
         previous: [N, k] logits. target: [N, k]. valid: [N, k]; all in token order.
@@ -100,18 +115,15 @@ def correcting_clicks(
     truth = network.from_token_order(target) > 0.5
     answer = network.from_token_order(previous) > 0
     wrong = (answer != truth) & (network.from_token_order(valid) > 0)
-    # Half of the clicks take something away, where there is something to take.
+    # Half of the clicks anywhere take something away, where there is something to take.
     surplus = wrong & answer
     negative = surplus.flatten(1).any(1) & (torch.rand(len(wrong)) < 1 / 2)
-    wrong = torch.where(negative[:, None, None], surplus, wrong).float()
-    depth = wrong[:, None]
-    for _ in range(3):
-        depth = F.avg_pool2d(depth, 5, 1, 2)
+    some = torch.where(negative[:, None, None], surplus, wrong)
     chance = torch.rand(wrong.shape)
-    deep = torch.rand(len(wrong), 1, 1) < 0.5
     # Where nothing is wrong the click confirms the object.
-    rank = wrong * torch.where(deep, depth[:, 0] + 0.05 * chance, chance) + 1e-4 * truth * chance
-    chosen = rank.flatten(1).argmax(1)
+    anywhere = (some * chance + 1e-4 * truth * chance).flatten(1).argmax(1)
+    deep = wrong.flatten(1).any(1) & (torch.rand(len(wrong)) < DEEP)
+    chosen = torch.where(deep, deepest(wrong), anywhere)
     xy = torch.stack([chosen % side, chosen // side], -1) * 4.0 + 2.0
     labels = truth.flatten(1)[torch.arange(len(chosen)), chosen].long()
     return xy[:, None], labels[:, None]
@@ -144,7 +156,7 @@ def simulate_corrections(
             dense = network.embed_masks(p, previous)
             logits, scores = network.decode(p, embedding, tokens, dense)
             # From the second click on the single mask is what the predictor is asked for.
-            single = torch.rand(len(logits), 1) < 0.7
+            single = torch.rand(len(logits), 1) < 0.9
             previous = torch.where(single, logits[:, 0], most_confident(logits, scores)).float()
     return xy, labels, previous
 

@@ -13,6 +13,7 @@ MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 STD = np.array([58.395, 57.12, 57.375], np.float32)
 POINT, BOX = 0, 1
 PSEUDO = 0.6  # share of a teacher's masks, where a photograph has some
+CENTRED = 0.7  # share of the first clicks that are farthest from the object's edge
 PASTED = 10_000  # labels from here on are pasted objects
 
 
@@ -299,7 +300,7 @@ class Sampler:
             if kinds[p] == BOX:
                 corners[p] = self._box(pixels, (h, w)) + 0.5
             else:
-                corners[p, 0] = self._click(mask, pixels, centred=rng.random() < 0.5)
+                corners[p, 0] = self._click(mask, pixels, centred=rng.random() < CENTRED)
         return Sample(padded.transpose(2, 0, 1), masks, valid, corners, kinds, features, known)
 
 

@@ -14,7 +14,7 @@ import samjax
 from convert.official import build_official
 from convert.tiny import calibrate, train
 from convert.tiny.network import Network
-from convert.tiny.objective import click_loss, correcting_clicks, mask_loss
+from convert.tiny.objective import click_loss, correcting_clicks, deepest, mask_loss
 from convert.tiny.samples import BOX, MEAN, STD, Sampler
 from convert.tiny.sources import Picture, Sources, _bsds, read_sources
 from convert.tiny.start import random_start, tiny_config, warm_start
@@ -218,6 +218,43 @@ def test_corrections_are_clicks_where_the_mask_is_wrong():
     for (x, y), label in zip((xy[:, 0] / 4).long().tolist(), labels[:, 0].tolist(), strict=True):
         assert 10 <= y < 30
         assert 10 <= x < 20 if label else 30 <= x < 50
+
+
+def test_the_deepest_pixel_is_farthest_from_the_edge_and_the_frame_is_an_edge():
+    regions = torch.zeros(3, 40, 40, dtype=torch.bool)
+    regions[0, 3:14, 20:31] = True
+    regions[0, 30:33, 2:39] = True  # more pixels, and flatter
+    regions[1, :11, :11] = True
+    regions[1, 5, 5:] = True
+    assert deepest(regions).tolist() == [8 * 40 + 25, 5 * 40 + 5, 0]
+
+
+def test_most_corrections_are_the_deepest_pixel_of_what_is_wrong():
+    torch.manual_seed(0)
+    network = Network(tiny_config(256, 128, 4, 512))
+    truth = torch.zeros(200, 64, 64)
+    truth[:, 10:30, 10:30] = 1
+    answer = torch.full((200, 64, 64), -5.0)
+    answer[:, 10:30, 10:31] = 5.0
+    answer[:, 40:61, 40:61] = 5.0
+    order = network.to_token_order
+    xy, labels = correcting_clicks(network, order(answer), order(truth), order(truth * 0 + 1))
+    deep = ((xy[:, 0] / 4).long() == 50).all(1)
+    assert 110 < int(deep.sum()) < 155
+    assert not labels.any()
+
+
+def test_the_single_masks_weight_is_taken_from_the_three():
+    target, valid, scores = torch.tensor([[1.0, 0, 1, 0]]), torch.ones(1, 4), torch.ones(1, 4)
+    logits = (target * 20 - 10)[:, None].repeat(1, 4, 1)
+    logits[:, 0] *= -1
+    quality = 2 * (1.0 - 0) / 4  # the single mask's IoU of 0, predicted as 1
+    plain, heavy, none = (
+        float(mask_loss(logits, scores, target, valid, 0.0, single)[0]) - quality
+        for single in (1.0, 1.5, 0.0)
+    )
+    assert heavy == pytest.approx(1.5 * plain, rel=0.01)
+    assert none == pytest.approx(0, abs=0.01)
 
 
 def test_weights_of_another_size_start_with_resized_positions(data, tmp_path):
