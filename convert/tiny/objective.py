@@ -117,12 +117,12 @@ def correcting_clicks(
     wrong = (answer != truth) & (network.from_token_order(valid) > 0)
     # Half of the clicks anywhere take something away, where there is something to take.
     surplus = wrong & answer
-    negative = surplus.flatten(1).any(1) & (torch.rand(len(wrong)) < 1 / 2)
+    negative = surplus.flatten(1).any(1) & (torch.rand(len(wrong), device=wrong.device) < 1 / 2)
     some = torch.where(negative[:, None, None], surplus, wrong)
-    chance = torch.rand(wrong.shape)
+    chance = torch.rand(wrong.shape, device=wrong.device)
     # Where nothing is wrong the click confirms the object.
     anywhere = (some * chance + 1e-4 * truth * chance).flatten(1).argmax(1)
-    deep = wrong.flatten(1).any(1) & (torch.rand(len(wrong)) < DEEP)
+    deep = wrong.flatten(1).any(1) & (torch.rand(len(wrong), device=wrong.device) < DEEP)
     chosen = torch.where(deep, deepest(wrong), anywhere)
     xy = torch.stack([chosen % side, chosen // side], -1) * 4.0 + 2.0
     labels = truth.flatten(1)[torch.arange(len(chosen)), chosen].long()
@@ -156,7 +156,7 @@ def simulate_corrections(
             dense = network.embed_masks(p, previous)
             logits, scores = network.decode(p, embedding, tokens, dense)
             # From the second click on the single mask is what the predictor is asked for.
-            single = torch.rand(len(logits), 1) < 0.9
+            single = torch.rand(len(logits), 1, device=logits.device) < 0.9
             previous = torch.where(single, logits[:, 0], most_confident(logits, scores)).float()
     return xy, labels, previous
 
