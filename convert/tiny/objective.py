@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from convert.tiny.network import Network, Parameters
+from convert.tiny.samples import deepest
 
 # Of the cross-entropy beside dice. Cross-entropy alone would draw the outline where half of the
 # answers are right, which is too tight for IoU wherever the network is unsure.
@@ -92,14 +91,6 @@ def most_confident(logits: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     return logits[torch.arange(len(logits)), scores[:, 1:].argmax(1) + 1]
 
 
-def deepest(regions: torch.Tensor) -> torch.Tensor:
-    """The flat index of each region's pixel that is farthest from its edge: [N, m, m] -> [N]."""
-    padded = np.pad(regions.cpu().numpy().astype(np.uint8), ((0, 0), (1, 1), (1, 1)))
-    distances = [cv2.distanceTransform(r, cv2.DIST_L2, 5)[1:-1, 1:-1] for r in padded]
-    found = [int(distance.argmax()) for distance in distances]
-    return torch.tensor(found, device=regions.device)
-
-
 def correcting_clicks(
     network: Network, previous: torch.Tensor, target: torch.Tensor, valid: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,7 +114,8 @@ def correcting_clicks(
     # Where nothing is wrong the click confirms the object.
     anywhere = (some * chance + 1e-4 * truth * chance).flatten(1).argmax(1)
     deep = wrong.flatten(1).any(1) & (torch.rand(len(wrong), device=wrong.device) < DEEP)
-    chosen = torch.where(deep, deepest(wrong), anywhere)
+    middles = [y * side + x for x, y in map(deepest, wrong.cpu().numpy())]
+    chosen = torch.where(deep, torch.tensor(middles, device=wrong.device), anywhere)
     xy = torch.stack([chosen % side, chosen // side], -1) * 4.0 + 2.0
     labels = truth.flatten(1)[torch.arange(len(chosen)), chosen].long()
     return xy[:, None], labels[:, None]

@@ -246,14 +246,9 @@ class Sampler:
 
     def _click(self, mask: np.ndarray, pixels: tuple, centred: bool) -> tuple[float, float]:
         ys, xs = pixels
-        if not centred:
-            i = self.rng.integers(len(ys))
-            return xs[i] + 0.5, ys[i] + 0.5
-        top, left = ys.min(), xs.min()
-        inside = np.pad(mask[top : ys.max() + 1, left : xs.max() + 1].astype(np.uint8), 1)
-        distance = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1]
-        y, x = np.unravel_index(distance.argmax(), distance.shape)
-        return x + left + 0.5, y + top + 0.5
+        i = self.rng.integers(len(ys))
+        x, y = deepest(mask) if centred else (xs[i], ys[i])
+        return x + 0.5, y + 0.5
 
     def _box(self, pixels: tuple, shape: tuple[int, int]) -> np.ndarray:
         """Tight, or with each side moved by a tenth of its length at most twice (SAM, A)."""
@@ -302,6 +297,17 @@ class Sampler:
             else:
                 corners[p, 0] = self._click(mask, pixels, centred=rng.random() < CENTRED)
         return Sample(padded.transpose(2, 0, 1), masks, valid, corners, kinds, features, known)
+
+
+def deepest(mask: np.ndarray) -> tuple[int, int]:
+    """(x, y) of the pixel of a mask [h, w] that is farthest from its edge; the frame is an edge.
+
+    As benchmarks.miou.clickers has it, but by OpenCV, which is faster: training asks often.
+    """
+    padded = np.pad(mask.astype(np.uint8), 1)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    y, x = np.unravel_index(distance.argmax(), distance.shape)
+    return int(x), int(y)
 
 
 class Standardise:

@@ -41,7 +41,7 @@ from samjax.model.config import SamConfig
 
 BUFFER = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 VALIDATION_IMAGES, PATIENCE = 48, 6 * 3600
-CORRECTED = 1.5  # weight of the single mask after correcting clicks; the other three: 2 - 1.5
+CORRECTED = 1.5  # weight of the single mask after correcting clicks; 2 - CORRECTED of the three
 CLICKS = 1.0  # weight of the loss at the clicked pixels
 TEACHER = {"teacher.weight": (256, 256), "teacher.bias": (256,)}  # of a linear map, not saved
 MOMENTS = ("master", "average", "first", "second")  # what state.pt holds

@@ -14,8 +14,8 @@ import samjax
 from convert.official import build_official
 from convert.tiny import calibrate, train
 from convert.tiny.network import Network
-from convert.tiny.objective import click_loss, correcting_clicks, deepest, mask_loss
-from convert.tiny.samples import BOX, MEAN, STD, Sampler
+from convert.tiny.objective import click_loss, correcting_clicks, mask_loss
+from convert.tiny.samples import BOX, MEAN, STD, Sampler, deepest
 from convert.tiny.sources import Picture, Sources, _bsds, read_sources
 from convert.tiny.start import random_start, tiny_config, warm_start
 from samjax.engine.load import embedded_path
@@ -206,41 +206,42 @@ def test_the_loss_prefers_the_right_mask_and_knows_its_iou():
     assert best < 0.1 < worse
 
 
-def test_corrections_are_clicks_where_the_mask_is_wrong():
+def corrections(answer):
+    """Cells [200, 2] and labels [200] of clicks that correct an answer [64, 64] to a square."""
     torch.manual_seed(0)
     network = Network(tiny_config(256, 128, 4, 512))
-    truth = torch.zeros(8, 64, 64)
+    answers, truth = answer.repeat(200, 1, 1), torch.zeros(200, 64, 64)
     truth[:, 10:30, 10:30] = 1
-    answer = torch.full((8, 64, 64), -5.0)
-    answer[:, 10:30, 20:50] = 5.0  # misses the left half, spills to the right
-    order = network.to_token_order
-    xy, labels = correcting_clicks(network, order(answer), order(truth), order(truth * 0 + 1))
-    for (x, y), label in zip((xy[:, 0] / 4).long().tolist(), labels[:, 0].tolist(), strict=True):
+    tokens = map(network.to_token_order, (answers, truth, torch.ones_like(truth)))
+    xy, labels = correcting_clicks(network, *tokens)
+    return (xy[:, 0] / 4).long(), labels[:, 0]
+
+
+def test_corrections_are_clicks_where_the_mask_is_wrong():
+    answer = torch.full((64, 64), -5.0)
+    answer[10:30, 20:50] = 5.0  # misses the left half, spills to the right
+    cells, labels = corrections(answer)
+    assert 0 < labels.sum() < len(labels)
+    for (x, y), label in zip(cells.tolist(), labels.tolist(), strict=True):
         assert 10 <= y < 30
         assert 10 <= x < 20 if label else 30 <= x < 50
 
 
 def test_the_deepest_pixel_is_farthest_from_the_edge_and_the_frame_is_an_edge():
-    regions = torch.zeros(3, 40, 40, dtype=torch.bool)
+    regions = np.zeros((3, 40, 40), bool)
     regions[0, 3:14, 20:31] = True
     regions[0, 30:33, 2:39] = True  # more pixels, and flatter
     regions[1, :11, :11] = True
     regions[1, 5, 5:] = True
-    assert deepest(regions).tolist() == [8 * 40 + 25, 5 * 40 + 5, 0]
+    assert [deepest(region) for region in regions] == [(25, 8), (5, 5), (0, 0)]
 
 
 def test_most_corrections_are_the_deepest_pixel_of_what_is_wrong():
-    torch.manual_seed(0)
-    network = Network(tiny_config(256, 128, 4, 512))
-    truth = torch.zeros(200, 64, 64)
-    truth[:, 10:30, 10:30] = 1
-    answer = torch.full((200, 64, 64), -5.0)
-    answer[:, 10:30, 10:31] = 5.0
-    answer[:, 40:61, 40:61] = 5.0
-    order = network.to_token_order
-    xy, labels = correcting_clicks(network, order(answer), order(truth), order(truth * 0 + 1))
-    deep = ((xy[:, 0] / 4).long() == 50).all(1)
-    assert 110 < int(deep.sum()) < 155
+    answer = torch.full((64, 64), -5.0)
+    answer[10:30, 10:31] = 5.0
+    answer[40:61, 40:61] = 5.0
+    cells, labels = corrections(answer)
+    assert 110 < int((cells == 50).all(1).sum()) < 155  # DEEP is .65
     assert not labels.any()
 
 
