@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from benchmarks.miou.clickers import centre_click
 from convert.tiny.network import Network, Parameters
-from convert.tiny.samples import deepest
 
 # Of the cross-entropy beside dice. Cross-entropy alone would draw the outline where half of the
 # answers are right, which is too tight for IoU wherever the network is unsure.
@@ -114,7 +114,7 @@ def correcting_clicks(
     # Where nothing is wrong the click confirms the object.
     anywhere = (some * chance + 1e-4 * truth * chance).flatten(1).argmax(1)
     deep = wrong.flatten(1).any(1) & (torch.rand(len(wrong), device=wrong.device) < DEEP)
-    middles = [y * side + x for x, y in map(deepest, wrong.cpu().numpy())]
+    middles = [c.y * side + c.x for c in map(centre_click, wrong.cpu().numpy())]
     chosen = torch.where(deep, torch.tensor(middles, device=wrong.device), anywhere)
     xy = torch.stack([chosen % side, chosen // side], -1) * 4.0 + 2.0
     labels = truth.flatten(1)[torch.arange(len(chosen)), chosen].long()

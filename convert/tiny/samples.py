@@ -7,6 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from benchmarks.miou.clickers import centre_click
 from convert.tiny.sources import NOT_PASTED, OTHER, SHARES, Picture, Sources
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
@@ -247,7 +248,7 @@ class Sampler:
     def _click(self, mask: np.ndarray, pixels: tuple, centred: bool) -> tuple[float, float]:
         ys, xs = pixels
         i = self.rng.integers(len(ys))
-        x, y = deepest(mask) if centred else (xs[i], ys[i])
+        x, y = centre_click(mask)[:2] if centred else (xs[i], ys[i])
         return x + 0.5, y + 0.5
 
     def _box(self, pixels: tuple, shape: tuple[int, int]) -> np.ndarray:
@@ -297,17 +298,6 @@ class Sampler:
             else:
                 corners[p, 0] = self._click(mask, pixels, centred=rng.random() < CENTRED)
         return Sample(padded.transpose(2, 0, 1), masks, valid, corners, kinds, features, known)
-
-
-def deepest(mask: np.ndarray) -> tuple[int, int]:
-    """(x, y) of the pixel of a mask [h, w] that is farthest from its edge; the frame is an edge.
-
-    As benchmarks.miou.clickers has it, but by OpenCV, which is faster: training asks often.
-    """
-    padded = np.pad(mask.astype(np.uint8), 1)
-    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    y, x = np.unravel_index(distance.argmax(), distance.shape)
-    return int(x), int(y)
 
 
 class Standardise:

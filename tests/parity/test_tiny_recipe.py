@@ -15,7 +15,7 @@ from convert.official import build_official
 from convert.tiny import calibrate, train
 from convert.tiny.network import Network
 from convert.tiny.objective import click_loss, correcting_clicks, mask_loss
-from convert.tiny.samples import BOX, MEAN, STD, Sampler, deepest
+from convert.tiny.samples import BOX, MEAN, STD, Sampler
 from convert.tiny.sources import Picture, Sources, _bsds, read_sources
 from convert.tiny.start import random_start, tiny_config, warm_start
 from samjax.engine.load import embedded_path
@@ -225,15 +225,6 @@ def test_corrections_are_clicks_where_the_mask_is_wrong():
     for (x, y), label in zip(cells.tolist(), labels.tolist(), strict=True):
         assert 10 <= y < 30
         assert 10 <= x < 20 if label else 30 <= x < 50
-
-
-def test_the_deepest_pixel_is_farthest_from_the_edge_and_the_frame_is_an_edge():
-    regions = np.zeros((3, 40, 40), bool)
-    regions[0, 3:14, 20:31] = True
-    regions[0, 30:33, 2:39] = True  # more pixels, and flatter
-    regions[1, :11, :11] = True
-    regions[1, 5, 5:] = True
-    assert [deepest(region) for region in regions] == [(25, 8), (5, 5), (0, 0)]
 
 
 def test_most_corrections_are_the_deepest_pixel_of_what_is_wrong():
