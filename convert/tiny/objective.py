@@ -12,6 +12,9 @@ from convert.tiny.network import Network, Parameters
 # answers are right, which is too tight for IoU wherever the network is unsure.
 ENTROPY = 0.3
 DEEP = 0.65  # share of the correcting clicks that are deepest inside the wrong region
+# Of the mask of three that is shown when one is asked for: the best of three alone is taught what
+# a click may mean, not what it means most often.
+CONFIDENT = 0.2
 QUALITY = 2.0  # of the predicted IoU's squared error beside the mask losses
 
 
@@ -23,7 +26,9 @@ def mask_loss(
     balance: float,
     single: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy + dice for the single mask and the best of three; squared error of the score.
+    """Cross-entropy + dice, squared error of the score.
+
+    The single mask learns, the best of three, and, less, the most confident of three.
 
     Args:
         logits: [N, 4, k], k pixels. scores: [N, 4], predicted IoU.
@@ -53,7 +58,9 @@ def mask_loss(
         binary, hard = (logits > 0) * inside, (soft > 0.5).float()
         shared = (binary * hard).sum(2)
         iou = shared / (binary.sum(2) + hard.sum(2) - shared).clamp(min=1)
-    three = loss[:, 1:].min(1).values + 0.05 * loss[:, 1:].mean(1)
+    candidates = loss[:, 1:]
+    shown = candidates.gather(1, scores[:, 1:].argmax(1, keepdim=True))[:, 0]
+    three = candidates.min(1).values + CONFIDENT * shown + 0.05 * candidates.mean(1)
     masks = single * loss[:, 0] + (2 - single) * three
     return masks.mean() + QUALITY * (scores - iou).square().mean(), iou
 

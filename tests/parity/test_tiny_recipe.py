@@ -14,7 +14,13 @@ import samjax
 from convert.official import build_official
 from convert.tiny import calibrate, train
 from convert.tiny.network import Network
-from convert.tiny.objective import click_loss, correcting_clicks, mask_loss
+from convert.tiny.objective import (
+    CONFIDENT,
+    ENTROPY,
+    click_loss,
+    correcting_clicks,
+    mask_loss,
+)
 from convert.tiny.samples import BOX, MEAN, STD, Sampler
 from convert.tiny.sources import Picture, Sources, _bsds, read_sources
 from convert.tiny.start import random_start, tiny_config, warm_start
@@ -247,6 +253,20 @@ def test_the_single_masks_weight_is_taken_from_the_three():
     )
     assert heavy == pytest.approx(1.5 * plain, rel=0.01)
     assert none == pytest.approx(0, abs=0.01)
+
+
+def test_the_most_confident_mask_counts_beside_the_best():
+    target, valid = torch.tensor([[1.0, 0, 1, 0]]), torch.ones(1, 4)
+    logits = (target * 20 - 10)[:, None].repeat(1, 4, 1)
+    logits[:, 3] *= -1  # the last of the three is wrong
+    right, wrong = (
+        float(mask_loss(logits, torch.tensor([scores]), target, valid, 0.0)[0])
+        for scores in ([0.5, 0.6, 0.5, 0.5], [0.5, 0.5, 0.5, 0.6])
+    )
+    quality = 2 * ((0.6**2 - 0.5**2) - (0.4**2 - 0.5**2)) / 4
+    entropy, dice = 10.0, 1 - 1 / 5
+    expected = CONFIDENT * (ENTROPY * entropy + dice)
+    assert wrong - right - quality == pytest.approx(expected, rel=0.01)
 
 
 def test_weights_of_another_size_start_with_resized_positions(data, tmp_path):
