@@ -1,4 +1,4 @@
-"""Losses and simulated corrections (SAM paper, appendix A; focal loss left out, see the card)."""
+"""Losses and simulated corrections (SAM paper, appendix A, with cross-entropy for focal loss)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from convert.tiny.network import Network, Parameters
 # answers are right, which is too tight for IoU wherever the network is unsure.
 ENTROPY = 0.3
 DEEP = 0.65  # share of the correcting clicks that are deepest inside the wrong region
-# Of the mask of three that is shown when one is asked for: the best of three alone is taught what
-# a click may mean, not what it means most often.
+# Of the mask of three that scores highest, which is the one shown: the best of three alone is
+# taught what a click may mean, not what it means most often.
 CONFIDENT = 0.2
 QUALITY = 2.0  # of the predicted IoU's squared error beside the mask losses
 
@@ -113,7 +113,7 @@ def correcting_clicks(
     truth = network.from_token_order(target) > 0.5
     answer = network.from_token_order(previous) > 0
     wrong = (answer != truth) & (network.from_token_order(valid) > 0)
-    # Half of the clicks anywhere take something away, where there is something to take.
+    # At least half of the clicks anywhere take something away, where there is something to take.
     surplus = wrong & answer
     negative = surplus.flatten(1).any(1) & (torch.rand(len(wrong), device=wrong.device) < 1 / 2)
     some = torch.where(negative[:, None, None], surplus, wrong)

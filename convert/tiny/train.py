@@ -31,6 +31,7 @@ from convert.tiny.objective import (
     summarise,
 )
 from convert.tiny.optimise import Optimiser, layout_of
+from convert.tiny.options import parse_arguments
 from convert.tiny.samples import BOX, Sample, Sampler, Standardise
 from convert.tiny.sources import read_sources
 from convert.tiny.start import random_start, tiny_config, warm_start
@@ -45,41 +46,6 @@ CORRECTED = 1.5  # weight of the single mask after correcting clicks; 2 - CORREC
 CLICKS = 1.0  # weight of the loss at the clicked pixels
 TEACHER = {"teacher.weight": (256, 256), "teacher.bias": (256,)}  # of a linear map, not saved
 MOMENTS = ("master", "average", "first", "second")  # what state.pt holds
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--data", type=Path, required=True, help="bsds500/, coco_tiny/, nuclei/")
-    add("--cut-outs", type=Path, nargs="*", default=[], help="folders of PNGs with alpha")
-    add("--backgrounds", type=Path, nargs="*", default=[], help="folders of photographs")
-    add("--packs", type=Path, nargs="*", default=[], help="folders of SOURCE/images, /labels")
-    add("--taught", type=Path, help="what convert.tiny.teacher wrote")
-    add("--out", type=Path, required=True)
-    add("--minutes", type=float, default=60, help="of training")
-    add("--constant", action="store_true", help="learning rate; else it falls to 0 at --minutes")
-    add("--average", type=float, default=0.999, help="of the averaged weights, a step")
-    add("--init", type=Path, help="weights to start from: --size and a greater --depth fit")
-    add("--seed", type=int, default=0)
-    add("--paste", type=float, default=0.5, help="share of images that objects are pasted into")
-    add("--augment", type=float, default=1.0, help="strength of crops, colours, blur and noise")
-    add("--match", type=float, default=1.0, help="weight of the teacher's features")
-    add("--device", default="cpu", help="cpu or cuda")
-    add("--processes", type=int, default=os.cpu_count(), help="on the CPU")
-    add("--size", type=int, default=256, help="input side in pixels, a multiple of 128 or 112")
-    add("--width", type=int, default=192)
-    add("--depth", type=int, default=8)
-    add("--decoder-mlp", type=int, default=1024)
-    add("--batch", type=int, default=4, help="images a process")
-    add("--prompts", type=int, default=8, help="an image")
-    add("--lr", type=float, default=1e-3)
-    add("--warmup", type=int, default=250, help="steps")
-    add("--weight-decay", type=float, default=0.03)
-    add("--drop", type=float, default=0.05, help="stochastic depth of the last block")
-    add("--corrections", type=float, default=0.6, help="share of steps with correcting clicks")
-    add("--balance", type=float, default=None, help="early weight of positive pixels")
-    add("--save-every", type=float, default=5, help="minutes")
-    return parser.parse_args()
 
 
 def config_of(options: argparse.Namespace) -> SamConfig:
@@ -229,22 +195,25 @@ class Worker:
         """Mean IoU on the held-out tenth, averaged weights, at mask resolution."""
         weights = {k: v.bfloat16() if k != BUFFER else v for k, v in self.averaged.items()}
         net, found, corrected = self.network, [], []
-        torch.manual_seed(1)
-        for i in range(0, len(self.validation), 4):
-            patches, target, inside, xy, labels = self.arrays(self.validation[i : i + 4])
-            embedding = net.encode(weights, patches)
-            logits, scores = net.decode(weights, embedding, net.tokens(weights, xy, labels))
-            iou = mask_loss(logits.float(), scores.float(), target, inside, 0)[1]
-            found.append((iou, scores, labels))
-            first = xy, labels, most_confident(logits.float(), scores)
-            xy, labels, previous = simulate_corrections(
-                net, weights, embedding, first, target, inside, 2
-            )
-            dense = net.embed_masks(weights, previous)
-            logits, scores = net.decode(weights, embedding, net.tokens(weights, xy, labels), dense)
-            iou = mask_loss(logits.float(), scores.float(), target, inside, 0)[1]
-            obeyed = click_loss(net, logits[:, :1].float(), xy, labels)[1]
-            corrected.append((float(iou[:, 0].mean()), float(obeyed)))
+        with torch.random.fork_rng():  # training goes on with its own numbers
+            torch.manual_seed(1)
+            for i in range(0, len(self.validation), 4):
+                patches, target, inside, xy, labels = self.arrays(self.validation[i : i + 4])
+                embedding = net.encode(weights, patches)
+                logits, scores = net.decode(weights, embedding, net.tokens(weights, xy, labels))
+                iou = mask_loss(logits.float(), scores.float(), target, inside, 0)[1]
+                found.append((iou, scores, labels))
+                first = xy, labels, most_confident(logits.float(), scores)
+                xy, labels, previous = simulate_corrections(
+                    net, weights, embedding, first, target, inside, 2
+                )
+                dense = net.embed_masks(weights, previous)
+                logits, scores = net.decode(
+                    weights, embedding, net.tokens(weights, xy, labels), dense
+                )
+                iou = mask_loss(logits.float(), scores.float(), target, inside, 0)[1]
+                obeyed = click_loss(net, logits[:, :1].float(), xy, labels)[1]
+                corrected.append((float(iou[:, 0].mean()), float(obeyed)))
         figures = summarise(*(torch.cat(x) for x in zip(*found, strict=True)))
         means = np.mean(corrected, 0).round(4).tolist()
         return figures | dict(zip(("two_corrections", "obeyed"), means, strict=True))
@@ -358,17 +327,27 @@ def check_start(options: argparse.Namespace) -> None:
         raise SystemExit(f"--init {options.init}: its weights are not of {sizes}") from error
 
 
+def check_data(data: Path) -> None:
+    needed = "bsds500/train", "coco_tiny/annotations/instances_train2017.json", "nuclei"
+    missing = [name for name in needed if not (data / name).exists()]
+    if missing:
+        raise SystemExit(
+            f"--data {data} has no {', no '.join(missing)}: see convert/tiny/sources.py"
+        )
+
+
 def main() -> None:
-    options = parse_arguments()
+    options = parse_arguments((__doc__ or "").splitlines()[0])
     config_of(options)  # an unfit size is told before anything is written or started
     if options.init and not (options.out / "state.pt").exists():
         check_start(options)
-    options.out.mkdir(parents=True, exist_ok=True)
     if options.balance is None:
         options.balance = 0.0 if options.init else 0.6
     if options.device != "cpu":
         options.processes = 1
     shared = shared_state(options)
+    check_data(options.data)
+    options.out.mkdir(parents=True, exist_ok=True)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
     (options.out / "settings.json").write_text(json.dumps(settings, default=str, indent=1))
     barrier = mp.get_context("spawn").Barrier(options.processes)

@@ -14,13 +14,7 @@ import samjax
 from convert.official import build_official
 from convert.tiny import calibrate, train
 from convert.tiny.network import Network
-from convert.tiny.objective import (
-    CONFIDENT,
-    ENTROPY,
-    click_loss,
-    correcting_clicks,
-    mask_loss,
-)
+from convert.tiny.objective import click_loss, correcting_clicks, mask_loss
 from convert.tiny.samples import BOX, MEAN, STD, Sampler
 from convert.tiny.sources import Picture, Sources, _bsds, read_sources
 from convert.tiny.start import random_start, tiny_config, warm_start
@@ -233,6 +227,13 @@ def test_corrections_are_clicks_where_the_mask_is_wrong():
         assert 10 <= x < 20 if label else 30 <= x < 50
 
 
+def test_corrections_anywhere_take_away_half_the_time_however_little_there_is_to_take():
+    answer = torch.full((64, 64), -5.0)
+    answer[40:44, 40:45] = 5.0  # 20 cells too many, 400 missing
+    labels = corrections(answer)[1]
+    assert 20 < int((labels == 0).sum()) < 55  # half of the share that DEEP leaves, .175 of 200
+
+
 def test_most_corrections_are_the_deepest_pixel_of_what_is_wrong():
     answer = torch.full((64, 64), -5.0)
     answer[10:30, 10:31] = 5.0
@@ -242,31 +243,36 @@ def test_most_corrections_are_the_deepest_pixel_of_what_is_wrong():
     assert not labels.any()
 
 
-def test_the_single_masks_weight_is_taken_from_the_three():
-    target, valid, scores = torch.tensor([[1.0, 0, 1, 0]]), torch.ones(1, 4), torch.ones(1, 4)
-    logits = (target * 20 - 10)[:, None].repeat(1, 4, 1)
-    logits[:, 0] *= -1
-    quality = 2 * (1.0 - 0) / 4  # the single mask's IoU of 0, predicted as 1
-    plain, heavy, none = (
-        float(mask_loss(logits, scores, target, valid, 0.0, single)[0]) - quality
-        for single in (1.0, 1.5, 0.0)
-    )
-    assert heavy == pytest.approx(1.5 * plain, rel=0.01)
-    assert none == pytest.approx(0, abs=0.01)
+def loss_by_hand(logits, scores, target, valid, balance, single):
+    """The loss of mask_loss, one prompt after the other, in float64."""
+    total = []
+    for z, score, t, inside in zip(logits, scores, target, valid, strict=True):
+        z, t = z[:, inside > 0].double(), t[inside > 0].double()
+        p = 1 / (1 + torch.exp(-z))
+        ratio = min(60, max(1, (len(t) - t.sum()) / t.sum()))
+        weight = t * ratio**balance + (1 - t)
+        entropy = -(weight * (t * p.log() + (1 - t) * (1 - p).log())).mean(1)
+        dice = 1 - (2 * (p * t).sum(1) + 1) / ((p**2).sum(1) + (t**2).sum() + 1)
+        loss = (0.3 * entropy + dice).tolist()
+        binary, truth = z > 0, t > 0.5
+        iou = (binary & truth).sum(1) / (binary | truth).sum(1)
+        shown = loss[1 + int(score[1:].argmax())]
+        three = min(loss[1:]) + 0.2 * shown + 0.05 * sum(loss[1:]) / 3
+        quality = 2 * float(((score - iou) ** 2).mean())
+        total.append(single * loss[0] + (2 - single) * three + quality)
+    return sum(total) / len(total)
 
 
-def test_the_most_confident_mask_counts_beside_the_best():
-    target, valid = torch.tensor([[1.0, 0, 1, 0]]), torch.ones(1, 4)
-    logits = (target * 20 - 10)[:, None].repeat(1, 4, 1)
-    logits[:, 3] *= -1  # the last of the three is wrong
-    right, wrong = (
-        float(mask_loss(logits, torch.tensor([scores]), target, valid, 0.0)[0])
-        for scores in ([0.5, 0.6, 0.5, 0.5], [0.5, 0.5, 0.5, 0.6])
+@pytest.mark.parametrize(("balance", "single"), [(0.0, 1.0), (0.0, 1.5), (0.6, 1.0), (0.6, 0.25)])
+def test_the_loss_is_the_one_written_out_by_hand(balance, single):
+    torch.manual_seed(3)
+    logits, scores = 2 * torch.randn(6, 4, 50), torch.rand(6, 4)
+    valid = (torch.rand(6, 50) < 0.8).float()
+    target = (torch.rand(6, 50) < 0.2) * torch.rand(6, 50) * valid  # shares, none in the padding
+    found = float(mask_loss(logits, scores, target, valid, balance, single)[0])
+    assert found == pytest.approx(
+        loss_by_hand(logits, scores, target, valid, balance, single), rel=1e-5
     )
-    quality = 2 * ((0.6**2 - 0.5**2) - (0.4**2 - 0.5**2)) / 4
-    entropy, dice = 10.0, 1 - 1 / 5
-    expected = CONFIDENT * (ENTROPY * entropy + dice)
-    assert wrong - right - quality == pytest.approx(expected, rel=0.01)
 
 
 def test_weights_of_another_size_start_with_resized_positions(data, tmp_path):
@@ -374,6 +380,39 @@ def test_a_run_trains_stops_and_goes_on(data, tmp_path):
     assert 0 <= records[-1]["held_out"]["box"] <= 1
     sam = samjax.load(tmp_path / "last.safetensors")
     assert sam.config.image_size == 128
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--processes", "0"], "--processes: 0: give a whole number of at least 1"),
+        (["--minutes", "0"], "--minutes: 0: give a number above 0"),
+        (["--width", "100"], "--width: 100: give a multiple of 64"),
+        (["--taught", "nowhere"], "--taught: nowhere is no folder"),
+        (["--backgrounds", "nowhere"], "--backgrounds: nowhere is no folder"),
+        (["--device", "tpu"], "--device: tpu: PyTorch has none here"),
+    ],
+)
+def test_options_that_cannot_be_trained_with_are_told_in_a_line(
+    options, told, data, tmp_path, monkeypatch, capsys
+):
+    given = ["train", "--data", str(data), "--out", str(tmp_path / "run"), *options]
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(SystemExit) as stopped:
+        train.main()
+    assert stopped.value.code == 2
+    assert told in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_without_the_expected_folders_are_told_before_anything_is_written(
+    tmp_path, monkeypatch
+):
+    given = ["train", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--width", "64"]
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(SystemExit, match="has no bsds500/train, no coco_tiny"):
+        train.main()
+    assert not (tmp_path / "run").exists()
 
 
 def test_lines_in_the_quality_head_are_the_lines_that_were_fitted():
