@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Num, UInt8
+from jaxtyping import Bool, Float, Int32, Num, UInt8
 from numpy.typing import ArrayLike
 from PIL import Image, ImageFilter
 
@@ -40,8 +40,8 @@ def overlay(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Draw masks, then boxes, then points over a copy of an image.
 
-    Lines and markers scale with the image. Large masks are painted first, so that small ones stay
-    visible; a mask's colour depends on its index only.
+    Lines and markers scale with the image. A pixel is filled once, by the smallest mask that holds
+    it, so that the image stays visible below many masks; a mask's colour depends on its index only.
 
     Args:
         image: a path, PIL image or array; see ``samjax.read_image``.
@@ -71,8 +71,14 @@ def overlay(
     _check_labels(found, labels)
     width = _line_width(size)
     areas = np.array([np.count_nonzero(mask) for mask in found], np.int64)
-    for index in np.argsort(-areas, kind="stable"):
-        _paint_mask(canvas, found[index], colours[index % len(colours)], alpha, width * outline)
+    order = np.argsort(-areas, kind="stable").tolist()
+    # The smallest mask at each pixel is the only one that fills it.
+    above = np.full(size, -1, np.int32)
+    for index in order:
+        above[found[index]] = index
+    for index in order:
+        colour = colours[index % len(colours)]
+        _paint_mask(canvas, found[index], above, index, colour, alpha, width * outline)
     for box in () if boxes is None else rows(boxes, "boxes", 4):
         _paint_box(canvas, box, width)
     if points is not None:
@@ -198,6 +204,8 @@ def _blend(
 def _paint_mask(
     canvas: UInt8[np.ndarray, "H W 3"],
     mask: Bool[np.ndarray, "H W"],
+    above: Int32[np.ndarray, "H W"],
+    index: int,
     colour: Colour,
     alpha: float,
     width: float,
@@ -212,7 +220,7 @@ def _paint_mask(
         max(0, int(cols[0]) - margin) : int(cols[-1]) + margin + 1,
     ]
     region, part = canvas[area], mask[area]
-    _blend(region, colour, part * np.float32(alpha))
+    _blend(region, colour, (above[area] == index) * np.float32(alpha))
     if width <= 0:
         return
     _blend(region, WHITE, np.float32(0.6) * _edge(part, 1.8 * width))

@@ -91,6 +91,13 @@ def test_small_masks_stay_on_top_and_colours_follow_the_index(image):
     np.testing.assert_array_equal(swapped, drawn)
 
 
+def test_a_pixel_in_many_masks_is_filled_once_by_the_smallest(image):
+    masks = np.stack([square(10, 20, 100 - 5 * i) for i in range(9)])
+    drawn = overlay(image, masks, alpha=0.5, outline=False)
+    alone = overlay(image, masks[-1:], alpha=0.5, outline=False, colors=PALETTE[8:9])
+    np.testing.assert_array_equal(drawn[12:60, 22:70], alone[12:60, 22:70])
+
+
 def test_colours_repeat(image):
     masks = np.stack([square(10 * i, 10 * i, 8) for i in range(3)])
     drawn = overlay(image, masks, alpha=1.0, outline=False, colors=[(1, 2, 3), (4, 5, 6)])
