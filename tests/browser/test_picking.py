@@ -15,8 +15,8 @@ from tests.support.browser.pages import AnnotatorPage, NotebookPage, write_noteb
 CELL = """
 import samjax
 
-# A small grid, for the time of this test; the thresholds are the annotator's own.
-a = samjax.Annotator(samjax.load(), "many.png", automatic={"points_per_side": 8}, height=400)
+# A small grid that meets every disc; the thresholds are the annotator's own.
+a = samjax.Annotator(samjax.load(), "many.png", automatic={"points_per_side": 10}, height=400)
 runs = []
 generate = samjax.SamAutomaticMaskGenerator.generate
 
