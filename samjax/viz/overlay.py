@@ -72,9 +72,10 @@ def overlay(
     width = _line_width(size)
     areas = np.array([np.count_nonzero(mask) for mask in found], np.int64)
     order = np.argsort(-areas, kind="stable").tolist()
-    # The smallest mask at each pixel is the only one that fills it.
+    # The smallest mask at each pixel is the only one that fills it; of equal ones the first, below
+    # the edge of the last, so that both are seen.
     above = np.full(size, -1, np.int32)
-    for index in order:
+    for index in sorted(order, key=lambda i: (-areas[i], -i)):
         above[found[index]] = index
     for index in order:
         colour = colours[index % len(colours)]

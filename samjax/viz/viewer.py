@@ -123,7 +123,7 @@ class Viewer:
 def show(
     image: Any,
     masks: Masks,
-    scores: ArrayLike | float | None = None,
+    scores: ArrayLike | None = None,
     labels: Sequence[str] | None = None,
     *,
     points: ArrayLike | None = None,
@@ -141,7 +141,7 @@ def show(
         masks: N x H x W or H x W bool, logits (drawn where above 0) or 0 and 1, one mask or a list
             of masks, PIL images, run lengths or records of the image's size, or what ``predict``
             returns. Scores of predictions, ``predicted_iou`` and ``label`` of records are shown.
-        scores: N, predicted IoU of each mask; of one mask a number will do.
+        scores: N, predicted IoU of each mask.
         labels: name of each mask.
         points: P x 2, (x, y) of prompts in pixels.
         point_labels: P, 1 is positive, 0 negative, below 0 is not drawn; None means all positive.
@@ -184,8 +184,6 @@ def _texts(
     masks: list[Any], scores: Any | None, labels: Sequence[str] | None
 ) -> list[tuple[str, str]]:
     """Return the (name, score) of each mask as text; a mask without a name is numbered."""
-    if scores is not None and len(masks) == 1 and np.ndim(scores) == 0:
-        scores = [scores]
     check_count(masks, scores=scores, labels=labels)
     scores = None if scores is None else number_array(scores, "scores", AnnotationError)
 

@@ -61,15 +61,6 @@ def test_names_and_scores_are_shown_and_cannot_inject_markup():
     assert "a &amp; b <small>0.50</small>" in viewer.html
 
 
-def test_one_mask_takes_its_score_as_a_number():
-    picture, mask = np.zeros((20, 30, 3), np.uint8), np.ones((20, 30), bool)
-    listed = samjax.show(picture, mask[None], [0.75]).html
-    assert "0.75" in listed
-    assert samjax.show(picture, mask, np.float32(0.75)).html.count("0.75") == listed.count("0.75")
-    with pytest.raises(AnnotationError, match="pass a list, one for each mask"):
-        samjax.show(picture, np.stack([mask, mask]), 0.75)
-
-
 @pytest.mark.parametrize("form", OUTPUT_MODES)
 def test_records_bring_their_scores_and_labels(form):
     records = [
